@@ -12,5 +12,6 @@ pub mod event;
 pub mod figures;
 pub mod ids;
 pub mod note;
+pub mod record;
 pub mod rules;
 pub mod time;
