@@ -1,0 +1,14 @@
+//! The harness for tests with real processes: programs to supervise, the supervisor, clients, a web server, /proc.
+//!
+//! Everything waits for an event with a deadline, and every deadline fails the test. What a test starts is ended by
+//! its own pid when the test ends.
+
+// Each test program uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod apps;
+pub mod daemon;
+pub mod fcgi;
+pub mod nginx;
+pub mod proc;
+pub mod scene;
