@@ -44,7 +44,7 @@ pub const TABLE: [Row; 10] = [
     Row {
         name: "config",
         ours: &[],
-        external: External::Only(&["serde", "toml", "annotate-snippets", "strsim"]),
+        external: External::Only(&["serde", "toml", "annotate-snippets", "strsim", "toml_parser"]),
     },
     // Never the front: a request never enters the supervisor.
     Row {
