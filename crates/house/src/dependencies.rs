@@ -44,7 +44,13 @@ pub const TABLE: [Row; 10] = [
     Row {
         name: "config",
         ours: &[],
-        external: External::Only(&["serde", "toml", "annotate-snippets", "strsim", "toml_parser"]),
+        external: External::Only(&[
+            "serde",
+            "toml",
+            "annotate-snippets",
+            "strsim",
+            "toml_parser",
+        ]),
     },
     // Never the front: a request never enters the supervisor.
     Row {

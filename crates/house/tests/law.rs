@@ -74,13 +74,16 @@ fn no_file_imports_in_a_circle() {
     let mut found = Vec::new();
     for path in crates() {
         let mut roots = vec![path.join("src/lib.rs"), path.join("src/main.rs")];
-        if path.join("src/bin").is_dir() {
-            let bin = path.join("src/bin");
-            roots.extend(
-                rust_files(&bin)
-                    .into_iter()
-                    .map(|file| root().join(file.path)),
-            );
+        let bin = path.join("src/bin");
+        if bin.is_dir() {
+            let files = tree::files(&root(), &bin, &|name| name.ends_with(".rs"))
+                .expect("the sources are there");
+            // A program is a file in src/bin, or the main.rs of a directory there.
+            let programs = files
+                .into_iter()
+                .map(|file| root().join(file.path))
+                .filter(|file| file.parent() == Some(&bin) || file.ends_with("main.rs"));
+            roots.extend(programs);
         }
         for file in roots.iter().filter(|file| file.is_file()) {
             found.extend(circles::circles(&root(), file));

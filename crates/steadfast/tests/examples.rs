@@ -1,0 +1,118 @@
+//! The examples do what their first lines say.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::daemon::{Config, Daemon, STEADFAST, address, is_root, socket, steadfast};
+use support::fcgi::Request;
+use support::nginx::Nginx;
+use support::scene::Scene;
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+/// The text of an example, its socket moved into the scene.
+fn moved(scene: &Scene, file: &str, socket_there: &str, pool: &str) -> String {
+    let text = fs::read_to_string(examples().join(file)).expect("the example is there");
+    let here = socket(scene, pool).display().to_string();
+    assert!(
+        text.contains(socket_there),
+        "{file} does not name {socket_there}"
+    );
+    text.replace(socket_there, &here)
+}
+
+/// The hello example, from a copy that every user may read.
+fn start_hello(scene: &Scene) -> Daemon {
+    let program =
+        fs::read_to_string(examples().join("hello/hello.pl")).expect("the example is there");
+    scene.program("hello.pl", &program);
+    let file = if is_root() {
+        "hello/root.toml"
+    } else {
+        "hello/steadfast.toml"
+    };
+    let pool = moved(scene, file, "/tmp/steadfast-hello.sock", "hello");
+    let text = Config::new(&[]).text(scene) + &pool;
+    let config = scene.write("steadfast.toml", &text);
+    let mut command = std::process::Command::new(STEADFAST);
+    command.arg("run").arg("-c").arg(config);
+    Daemon::spawn(command, scene, &scene.join("run/control.sock"))
+}
+
+#[test]
+fn hello_serves_pages_behind_nginx() {
+    let scene = Scene::new();
+    let mut daemon = start_hello(&scene);
+    daemon.wait_serving("hello");
+    let nginx = Nginx::start(&scene, &address(&scene, "hello"), "");
+    let page = nginx.get("/").expect("an answer");
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("Hello from process"), "{}", page.body);
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(scene.processes(), [], "workers are left");
+}
+
+#[test]
+fn hello_survives_its_own_crash_page() {
+    let scene = Scene::new();
+    let mut daemon = start_hello(&scene);
+    daemon.wait_serving("hello");
+    let address = address(&scene, "hello");
+    Request::get("/crash")
+        .send(&address)
+        .expect_err("the worker died");
+    let answer = Request::get("/")
+        .send(&address)
+        .expect("another worker answers");
+    assert!(answer.text().contains("Hello from process"));
+    let exited = daemon.wait_event("worker-exited", support::daemon::SOON);
+    assert_eq!(exited.event["class"], "crashed");
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn every_configuration_passes_the_check() {
+    let directories = fs::read_dir(examples()).expect("the examples are there");
+    let mut checked = 0;
+    for directory in directories {
+        let directory = directory.expect("it can be read").path();
+        for file in fs::read_dir(&directory).expect("it is a directory") {
+            let file = file.expect("it can be read").path();
+            let needs_root = file
+                .file_name()
+                .is_some_and(|name| name != "steadfast.toml")
+                || !directory.ends_with("hello");
+            // One that names a user is for root, the other for everybody else.
+            if file.extension().is_none_or(|ending| ending != "toml") || needs_root != is_root() {
+                continue;
+            }
+            // The C program is not compiled in the checkout.
+            if directory.ends_with("c") {
+                continue;
+            }
+            let said = steadfast(&directory, &["check", "-c", &file.display().to_string()]);
+            assert_eq!(said.code, 0, "{}: {}", file.display(), said.stderr);
+            checked += 1;
+        }
+    }
+    assert!(checked > 0);
+}
+
+#[test]
+fn as_root_a_pool_without_a_user_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let file = examples().join("hello/steadfast.toml");
+    let said = steadfast(&examples(), &["check", "-c", &file.display().to_string()]);
+    assert_eq!(said.code, 78, "{}", said.stderr);
+    assert!(
+        said.stderr.contains("must name its user"),
+        "{}",
+        said.stderr
+    );
+}
