@@ -73,7 +73,7 @@ pub enum Event {
     ReloadRequested {
         /// Which.
         pool: PoolId,
-        /// Its figures from now on (kept only if the generation is not refused, but for `min` and `max`).
+        /// Its figures; the pool goes by them once the generation serves.
         figures: Figures,
     },
     /// The operator's graceful stop of one pool.

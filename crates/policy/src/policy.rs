@@ -1,0 +1,424 @@
+//! The state machine: takes facts and the time, gives orders.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::class::Class;
+use crate::command::Command;
+use crate::event::{Event, Limit};
+use crate::figures::{Figures, Then};
+use crate::ids::{PoolId, SlotId, WorkerId, ZygoteId};
+use crate::note::Note;
+use crate::pool::{Afterwards, Mint, Phase, Pool, Turn};
+use crate::random::Random;
+use crate::rules::{Rule, Rules};
+use crate::time::Instant;
+use crate::view::View;
+use crate::worker::{Leave, Word};
+
+/// A turn that comes so late moves the deadlines before anybody is judged.
+const LATE: Duration = Duration::from_millis(250);
+/// With `then = "exit"`: how long nothing has served.
+const LEAVE_AFTER: Duration = Duration::from_secs(60);
+
+/// Theory of operation. The driver tells every fact as an [`Event`], with a clock that never goes back; the policy
+/// answers with [`Command`]s, to be carried out in the order given. Nothing here waits: what takes time is a state
+/// with a deadline, [`Policy::next_deadline`] is the earliest of them, and at that time the driver says
+/// [`Event::Woken`], after all other facts of that turn, for a worker must not be judged by a deadline while the word
+/// that saves it lies unread. Each event is dispatched to its pool, and then that pool *settles*: surplus workers are
+/// let go, missing ones are started, and whatever else follows from the state is brought up to date. So the same
+/// rules hold whichever event came last.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pools: BTreeMap<PoolId, Pool>,
+    random: Random,
+    mint: Mint,
+    rules: Rules,
+    /// Everything is being stopped.
+    stopping: bool,
+    finished: bool,
+}
+
+impl Policy {
+    /// A policy without pools. The same seed and the same events give the same orders.
+    pub fn new(seed: u64) -> Policy {
+        Policy {
+            pools: BTreeMap::new(),
+            random: Random::new(seed),
+            mint: Mint::default(),
+            rules: Rules::all(),
+            stopping: false,
+            finished: false,
+        }
+    }
+
+    /// A policy in which only these rules hold.
+    #[cfg(feature = "mutants")]
+    pub fn with_rules(seed: u64, rules: Rules) -> Policy {
+        Policy {
+            rules,
+            ..Policy::new(seed)
+        }
+    }
+
+    /// Takes in one fact. `now` never decreases; orders are appended to `out`. Facts about what is no more are ignored.
+    pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {
+        self.catch_up(now, out);
+        let woken = event == Event::Woken;
+        let everywhere =
+            woken || matches!(event, Event::ShutdownRequested | Event::ShutdownHastened);
+        let pool = self.dispatch(now, event, out);
+        if everywhere {
+            let ids: Vec<PoolId> = self.pools.keys().copied().collect();
+            for id in ids {
+                self.settle(now, id, woken, out);
+            }
+        } else if let Some(id) = pool {
+            self.settle(now, id, false, out);
+        }
+        if woken {
+            self.leave_if_due(now, out);
+        }
+        if self.stopping
+            && !self.finished
+            && self.pools.values().all(|pool| pool.phase == Phase::Stopped)
+        {
+            self.finished = true;
+            out.push(Command::Finish);
+        }
+    }
+
+    /// When [`Event::Woken`] is due; after it was handled, this lies in the future. `None`: nothing is waited for.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.pools
+            .values()
+            .filter_map(Pool::next_deadline)
+            .chain(self.leave_due())
+            .min()
+    }
+
+    /// The state at this moment.
+    pub fn view(&self, now: Instant) -> View<'_> {
+        View {
+            pools: &self.pools,
+            now,
+            rules: self.rules,
+            stopping: self.stopping,
+        }
+    }
+
+    /// A late turn says nothing about workers: their deadlines move by as much.
+    fn catch_up(&mut self, now: Instant, out: &mut Vec<Command>) {
+        let Some(due) = self.next_deadline() else {
+            return;
+        };
+        let late = now.since(due);
+        if late <= LATE || !self.rules.hold(Rule::StallShift) {
+            return;
+        }
+        for pool in self.pools.values_mut() {
+            pool.postpone(late);
+        }
+        out.push(Command::Report(Note::Late { by: late }));
+    }
+
+    fn settle(&mut self, now: Instant, id: PoolId, woken: bool, out: &mut Vec<Command>) {
+        let forget = self.with(now, id, out, |pool, turn| {
+            if woken {
+                pool.expire(turn);
+            }
+            pool.settle(turn);
+            pool.finish_stop(turn) || {
+                // A restart has begun a generation that needs its workers.
+                if pool.is_running() && pool.workers.is_empty() {
+                    pool.settle(turn);
+                }
+                false
+            }
+        });
+        if forget == Some(true) {
+            self.pools.remove(&id);
+        }
+    }
+
+    fn with<T>(
+        &mut self,
+        now: Instant,
+        id: PoolId,
+        out: &mut Vec<Command>,
+        act: impl FnOnce(&mut Pool, &mut Turn<'_>) -> T,
+    ) -> Option<T> {
+        let pool = self.pools.get_mut(&id)?;
+        let mut turn = Turn {
+            now,
+            out,
+            random: &mut self.random,
+            mint: &mut self.mint,
+            rules: self.rules,
+        };
+        Some(act(pool, &mut turn))
+    }
+
+    /// Hands the fact to its pool, and says which that is.
+    fn dispatch(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) -> Option<PoolId> {
+        match event {
+            Event::Woken => None,
+            Event::ShutdownRequested => self.shut_down(now, out),
+            Event::ShutdownHastened => {
+                self.shut_down(now, out);
+                let ids: Vec<PoolId> = self.pools.keys().copied().collect();
+                for id in ids {
+                    self.with(now, id, out, |pool, turn| pool.hasten(turn));
+                }
+                None
+            }
+            Event::PoolAdded { pool, figures } => self.add(now, pool, figures, out),
+            Event::RemovalRequested { pool } => {
+                self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Forget))
+            }
+            Event::StopRequested { pool } => {
+                self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Stay))
+            }
+            Event::ReloadRequested { .. }
+            | Event::StartRequested { .. }
+            | Event::RestartRequested { .. }
+            | Event::ScaleRequested { .. }
+            | Event::DrainRequested { .. }
+            | Event::KillRequested { .. }
+            | Event::BreakerResetRequested { .. }
+            | Event::BreakerTripRequested { .. }
+            | Event::QuarantineClearRequested { .. } => self.operate(now, event, out),
+            Event::LoadSampled { pool, load } => {
+                self.order(now, pool, out, |p, t| p.sampled(t, load))
+            }
+            Event::SuspectServed { pool, request } => {
+                self.order(now, pool, out, |p, t| p.suspect_served(t, request))
+            }
+            Event::ZygoteReady { zygote } => {
+                self.zygote(now, zygote, out, |p, t| p.zygote_ready(t, zygote))
+            }
+            Event::ZygoteExited { zygote, broken } => {
+                self.zygote(now, zygote, out, |p, t| p.zygote_exited(t, zygote, broken))
+            }
+            Event::Blamed { worker, request } => {
+                let waits = |pool: &&Pool| {
+                    pool.charges
+                        .iter()
+                        .any(|charge| charge.worker.id() == worker)
+                };
+                let id = self.pools.values().find(waits).map(|pool| pool.id)?;
+                self.order(now, id, out, |p, t| p.blamed(t, worker, request))
+            }
+            Event::WorkerSpawned { .. }
+            | Event::SpawnFailed { .. }
+            | Event::WorkerReady { .. }
+            | Event::WorkerVerified { .. }
+            | Event::VerificationFailed { .. }
+            | Event::WorkerServed { .. }
+            | Event::WorkerDrained { .. }
+            | Event::WorkerFailed { .. }
+            | Event::WorkerBroken { .. }
+            | Event::WorkerUnavailable { .. }
+            | Event::WorkerDone { .. }
+            | Event::LimitReached { .. }
+            | Event::WorkerOverdue { .. }
+            | Event::WorkerExited { .. } => self.tell(now, event, out),
+        }
+    }
+
+    fn add(
+        &mut self,
+        now: Instant,
+        id: PoolId,
+        figures: Figures,
+        out: &mut Vec<Command>,
+    ) -> Option<PoolId> {
+        if self.stopping || self.pools.contains_key(&id) {
+            return None;
+        }
+        self.pools.insert(id, Pool::new(id, figures, now));
+        self.order(now, id, out, |pool, turn| pool.begin(turn))
+    }
+
+    /// The operator's orders, but for stops: none of them starts anything once everything is being stopped.
+    fn operate(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) -> Option<PoolId> {
+        if self.stopping && self.rules.hold(Rule::NoStartAfterStop) {
+            return None;
+        }
+        match event {
+            Event::ReloadRequested { pool, figures } => {
+                self.order(now, pool, out, |p, t| p.reload(t, figures))
+            }
+            Event::StartRequested { pool } => self.order(now, pool, out, |p, t| p.start_again(t)),
+            Event::RestartRequested { pool } => {
+                self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Restart))
+            }
+            Event::ScaleRequested { pool, min, max } => {
+                self.order(now, pool, out, |p, t| p.scale(t, min, max))
+            }
+            Event::DrainRequested { pool, slot } => self.order(now, pool, out, |p, t| {
+                if let Some(worker) = p.worker_at(slot) {
+                    p.replace_worker(t, worker);
+                }
+            }),
+            Event::KillRequested { pool, slot } => self.order(now, pool, out, |p, t| {
+                if let Some(worker) = p.worker_at(slot) {
+                    p.kill(t, worker, Leave::Stopped, Class::Stopped);
+                }
+            }),
+            Event::BreakerResetRequested { pool } => {
+                self.order(now, pool, out, |p, t| p.reset_breaker(t))
+            }
+            Event::BreakerTripRequested { pool } => {
+                self.order(now, pool, out, |p, t| p.trip_breaker(t))
+            }
+            Event::QuarantineClearRequested { pool } => {
+                self.order(now, pool, out, |p, t| p.clear_quarantine(t))
+            }
+            _ => None,
+        }
+    }
+
+    /// Facts about one worker.
+    fn tell(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) -> Option<PoolId> {
+        match event {
+            Event::WorkerSpawned { worker, files } => {
+                self.worker(now, worker, out, |p, t| p.spawned(t, worker, files))
+            }
+            Event::SpawnFailed {
+                worker,
+                fault,
+                files,
+            } => self.worker(now, worker, out, |p, t| {
+                p.spawn_failed(t, worker, fault, files)
+            }),
+            Event::WorkerReady { worker } => {
+                self.worker(now, worker, out, |p, t| p.became_ready(t, worker))
+            }
+            Event::WorkerVerified { worker } => {
+                self.worker(now, worker, out, |p, t| p.verified(t, worker))
+            }
+            Event::VerificationFailed { worker } => {
+                self.worker(now, worker, out, |p, t| p.unverified(t, worker))
+            }
+            Event::WorkerServed { worker, requests } => {
+                self.worker(now, worker, out, |p, t| p.served(t, worker, requests))
+            }
+            Event::WorkerDrained { worker } => {
+                self.worker(now, worker, out, |p, t| p.drained(t, worker))
+            }
+            Event::WorkerFailed { worker } => {
+                self.worker(now, worker, out, |p, t| p.said(t, worker, Word::Failed))
+            }
+            Event::WorkerBroken { worker } => {
+                self.worker(now, worker, out, |p, t| p.said(t, worker, Word::Broken))
+            }
+            Event::WorkerUnavailable {
+                worker,
+                retry_after,
+            } => self.worker(now, worker, out, |p, t| {
+                p.said(t, worker, Word::Unavailable);
+                p.retry_after(t, worker, retry_after);
+            }),
+            Event::WorkerDone { worker } => self.worker(now, worker, out, |p, t| {
+                p.retire_worker(t, worker, Some(Limit::Requests))
+            }),
+            Event::LimitReached { worker, limit } => self.worker(now, worker, out, |p, t| {
+                p.retire_worker(t, worker, Some(limit))
+            }),
+            Event::WorkerOverdue { worker } => {
+                self.worker(now, worker, out, |p, t| p.overdue(t, worker))
+            }
+            Event::WorkerExited { worker, exit, oom } => {
+                self.worker(now, worker, out, |p, t| p.exited(t, worker, exit, oom))
+            }
+            _ => None,
+        }
+    }
+
+    fn order(
+        &mut self,
+        now: Instant,
+        id: PoolId,
+        out: &mut Vec<Command>,
+        act: impl FnOnce(&mut Pool, &mut Turn<'_>),
+    ) -> Option<PoolId> {
+        self.with(now, id, out, act).map(|()| id)
+    }
+
+    fn worker(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        out: &mut Vec<Command>,
+        act: impl FnOnce(&mut Pool, &mut Turn<'_>),
+    ) -> Option<PoolId> {
+        let id = *self.mint.workers.get(&worker)?;
+        self.order(now, id, out, act)
+    }
+
+    fn zygote(
+        &mut self,
+        now: Instant,
+        zygote: ZygoteId,
+        out: &mut Vec<Command>,
+        act: impl FnOnce(&mut Pool, &mut Turn<'_>),
+    ) -> Option<PoolId> {
+        let id = *self.mint.zygotes.get(&zygote)?;
+        self.order(now, id, out, act)
+    }
+
+    fn shut_down(&mut self, now: Instant, out: &mut Vec<Command>) -> Option<PoolId> {
+        self.stopping = true;
+        let ids: Vec<PoolId> = self.pools.keys().copied().collect();
+        for id in ids {
+            self.with(now, id, out, |pool, turn| pool.stop(turn, Afterwards::Stay));
+        }
+        None
+    }
+
+    /// When a pool with `then = "exit"` gives up.
+    fn leave_due(&self) -> Option<Instant> {
+        if self.stopping || !self.rules.hold(Rule::LeaveWhenDown) {
+            return None;
+        }
+        let mut latest = self.gives_up()?.unserved?;
+        if self.rules.hold(Rule::LeaveOnlyAlone) {
+            for pool in self.pools.values().filter(|pool| pool.is_running()) {
+                latest = latest.max(pool.unserved?);
+            }
+        }
+        Some(latest.after(LEAVE_AFTER))
+    }
+
+    fn gives_up(&self) -> Option<&Pool> {
+        let hopeless = |pool: &&Pool| {
+            pool.figures.breaker.then == Then::Exit
+                && pool.is_running()
+                && !pool.breaker.is_closed()
+        };
+        self.pools.values().find(hopeless)
+    }
+
+    fn leave_if_due(&mut self, now: Instant, out: &mut Vec<Command>) {
+        if self.leave_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let Some(pool) = self.gives_up().map(|pool| pool.id) else {
+            return;
+        };
+        out.push(Command::Leave { pool });
+        self.shut_down(now, out);
+        let ids: Vec<PoolId> = self.pools.keys().copied().collect();
+        for id in ids {
+            self.settle(now, id, false, out);
+        }
+    }
+}
+
+impl Pool {
+    fn worker_at(&self, slot: SlotId) -> Option<WorkerId> {
+        self.slots.get(&slot).copied()
+    }
+}

@@ -1,0 +1,287 @@
+//! Workers that serve: how they are admitted, what their service is worth, and what people are told of the pool.
+
+use core::time::Duration;
+
+use crate::breaker::{Breaker, PROBATION, PROBATION_REQUESTS};
+use crate::command::Command;
+use crate::event::Files;
+use crate::figures::{Mode, Verify};
+use crate::ids::{RequestKey, WorkerId};
+use crate::note::{Note, Purpose};
+use crate::pool::{Pool, Told, Turn};
+use crate::rules::Rule;
+use crate::suspects::Verdict;
+use crate::time::Instant;
+use crate::worker::State;
+
+/// Nothing serves for so long before visitors get the fallback and people are told.
+const GAP: Duration = Duration::from_millis(500);
+/// Successes kept against later deaths by requests: a memory, not a treasure.
+const CREDIT_MAX: u64 = 640;
+
+impl Pool {
+    /// The process exists.
+    pub(crate) fn spawned(&mut self, turn: &mut Turn<'_>, id: WorkerId, files: Files) {
+        let Some(generation) = self.workers.get(&id).map(|worker| worker.place.generation) else {
+            return;
+        };
+        self.host = Default::default();
+        self.note_files(generation, files);
+        self.alter(id, |worker| worker.files = files);
+        let _ = turn;
+    }
+
+    /// It can take a request, or its verify request first.
+    pub(crate) fn became_ready(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        if !matches!(worker.state, State::Starting { .. }) {
+            return;
+        }
+        let (place, took) = (worker.place, turn.now.since(worker.ordered));
+        let Some(generation) = self.generations.get(&place.generation) else {
+            return;
+        };
+        let figures = &generation.figures;
+        let verify = match figures.verify {
+            Verify::Never => false,
+            Verify::Each => true,
+            Verify::Generation => !generation.verified,
+        };
+        let deadline = turn.now.after(figures.verify_timeout);
+        turn.report(Note::WorkerReady { place, took });
+        if verify && turn.hold(Rule::VerifyFirst) {
+            self.enter(turn.now, id, State::Verifying { deadline });
+            turn.order(Command::VerifyWorker { worker: id });
+        } else {
+            self.admit(turn, id);
+        }
+    }
+
+    /// It answered its verify request well.
+    pub(crate) fn verified(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        if !matches!(worker.state, State::Verifying { .. }) {
+            return;
+        }
+        let place = worker.place;
+        turn.report(Note::WorkerVerified { place });
+        if let Some(generation) = self.generation(place.generation)
+            && !generation.verified
+        {
+            generation.verified = true;
+            turn.report(Note::GenerationVerified {
+                pool: place.pool,
+                generation: place.generation,
+            });
+        }
+        self.admit(turn, id);
+    }
+
+    /// Lets it serve.
+    fn admit(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let (generation, files, planned) = (
+            worker.place.generation,
+            worker.files,
+            worker.purpose == Purpose::Planned,
+        );
+        let age_limit = self.age_limit(turn, generation);
+        self.alter(id, |worker| {
+            worker.state = State::Ready { age_limit };
+            (worker.since, worker.ready) = (turn.now, Some(turn.now));
+        });
+        turn.order(Command::AdmitWorker { worker: id });
+        if planned {
+            self.widen_planned();
+        }
+        let passes = turn.now.after(if turn.hold(Rule::CanaryProbation) {
+            PROBATION
+        } else {
+            Duration::ZERO
+        });
+        if let Breaker::Trial {
+            canary,
+            passes: at @ None,
+            ..
+        } = &mut self.breaker
+            && *canary == id
+        {
+            *at = Some(passes);
+        }
+        if let Some(rollout) = self
+            .rollout
+            .as_mut()
+            .filter(|rollout| rollout.to == generation)
+        {
+            rollout.unseen = false;
+            rollout.soak = None;
+        }
+        let serving = generation == self.serving;
+        let Some(entry) = self.generation(generation) else {
+            return;
+        };
+        if files == Files::Changed && entry.probation.is_none() {
+            entry.probation = Some((id, passes));
+        }
+        if serving && !entry.proven && entry.proof_due.is_none() {
+            entry.proof_due = Some(turn.now.after(entry.figures.breaker.prove));
+        }
+    }
+
+    fn age_limit(
+        &self,
+        turn: &mut Turn<'_>,
+        generation: crate::ids::GenerationId,
+    ) -> Option<Instant> {
+        let age = self.figures_of(generation).max_age?;
+        let jitter = if turn.hold(Rule::RecycleStaggered) {
+            turn.random.below(age / 5)
+        } else {
+            age / 10
+        };
+        Some(turn.now.after(age - age / 10 + jitter))
+    }
+
+    /// Evidence of service by one worker.
+    pub(crate) fn served(&mut self, turn: &mut Turn<'_>, id: WorkerId, requests: u64) {
+        if requests == 0 {
+            return;
+        }
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let (generation, files) = (worker.place.generation, worker.files);
+        self.alter(id, |worker| {
+            worker.served = worker.served.saturating_add(requests)
+        });
+        self.credit(turn, generation, files, requests);
+        let enough = self
+            .workers
+            .get(&id)
+            .is_some_and(|worker| worker.served >= PROBATION_REQUESTS);
+        if !enough {
+            return;
+        }
+        if let Breaker::Trial {
+            canary,
+            passes: Some(at),
+            ..
+        } = &mut self.breaker
+            && *canary == id
+        {
+            *at = turn.now;
+        }
+        if let Some((on_probation, at)) = self
+            .generation(generation)
+            .and_then(|entry| entry.probation.as_mut())
+            && *on_probation == id
+        {
+            *at = turn.now;
+        }
+    }
+
+    /// Books served requests with everything that trusts service and not uptime.
+    pub(crate) fn credit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: crate::ids::GenerationId,
+        files: Files,
+        requests: u64,
+    ) {
+        let (max, rules) = (self.max, turn.rules);
+        self.bucket.serve(turn.now, requests, max, rules);
+        let Some(generation) = self.generation(id) else {
+            return;
+        };
+        generation.served = generation.served.saturating_add(requests);
+        generation.credit = generation.credit.saturating_add(requests).min(CREDIT_MAX);
+        let account = generation.account(files);
+        account.served = true;
+        account.backoff.serve(requests, rules);
+        generation.unavailable.serve(requests, rules);
+    }
+
+    /// A suspect was answered well.
+    pub(crate) fn suspect_served(&mut self, turn: &mut Turn<'_>, request: RequestKey) {
+        if self.suspects.served(request, turn.rules) == Verdict::Release {
+            turn.order(Command::ReleaseRequest {
+                pool: self.id,
+                request,
+            });
+        }
+    }
+
+    /// Brings the fallback and what people were told up to date.
+    pub(crate) fn stand(&mut self, turn: &mut Turn<'_>) {
+        let ready = self.ready();
+        if ready > 0 || !self.is_running() || (self.target == 0 && self.load.waiting == 0) {
+            self.unserved = None;
+        } else if self.unserved.is_none() {
+            self.unserved = Some(turn.now);
+        }
+        self.switch_fallback(turn, ready);
+        let gap = self.gap_over(turn);
+        let told = if ready == 0 {
+            if gap && (!self.breaker.is_closed() || self.told != Told::Nothing) {
+                Told::Down
+            } else {
+                self.told
+            }
+        } else if !self.breaker.is_closed() {
+            Told::Degraded
+        } else if ready >= self.min.min(self.target) {
+            Told::Serving
+        } else {
+            self.told
+        };
+        if told != self.told {
+            self.told = told;
+            let pool = self.id;
+            match told {
+                Told::Serving => turn.report(Note::PoolServing { pool }),
+                Told::Degraded => turn.report(Note::PoolDegraded { pool }),
+                Told::Down => turn.report(Note::PoolDown { pool }),
+                Told::Nothing => {}
+            }
+        }
+    }
+
+    /// Nothing has served for longer than the backlog or the queue hides.
+    pub(crate) fn gap_over(&self, turn: &Turn<'_>) -> bool {
+        self.unserved
+            .is_some_and(|since| turn.now >= since.after(GAP))
+    }
+
+    /// When the gap will be over, if that changes anything.
+    pub(crate) fn gap_due(&self) -> Option<Instant> {
+        let open = !self.breaker.is_closed();
+        let fallback = self.figures.mode == Mode::Queue && open && !self.fallback;
+        let down = self.told != Told::Down && (open || self.told != Told::Nothing);
+        self.unserved
+            .filter(|_| fallback || down)
+            .map(|since| since.after(GAP))
+    }
+
+    fn switch_fallback(&mut self, turn: &mut Turn<'_>, ready: u32) {
+        if self.is_direct() {
+            return;
+        }
+        let wanted = self.min > 0 || self.load.waiting > 0;
+        let on = !self.breaker.is_closed() && wanted && ready == 0 && self.is_running();
+        let on = if self.fallback {
+            on || (!turn.hold(Rule::FallbackEnds) && self.is_running())
+        } else {
+            on && self.gap_over(turn) && turn.hold(Rule::Fallback)
+        };
+        if on != self.fallback {
+            self.fallback = on;
+            turn.order(Command::SetFallback { pool: self.id, on });
+        }
+    }
+}

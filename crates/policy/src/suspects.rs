@@ -1,0 +1,145 @@
+//! Requests that were in the hands of workers that died: which of them are kept from workers, and for how long.
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use crate::backoff::doubled;
+use crate::ids::RequestKey;
+use crate::rules::{Rule, Rules};
+use crate::time::Instant;
+
+/// At most so many suspects; with more than that a pool has a broken program and no poisonous request.
+const SUSPECTS_MAX: usize = 64;
+/// Deaths within so long count together.
+const MEMORY: Duration = Duration::from_secs(60);
+/// Deaths within `MEMORY` that are enough.
+const DEATHS: u32 = 2;
+/// Successes for each death that acquit.
+const SUCCESSES_PER_DEATH: u32 = 10;
+const FIRST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// One request under suspicion.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspect {
+    /// Workers that it has killed in all.
+    pub(crate) kills: u32,
+    /// Quarantined until then; past that one trial is let through.
+    pub(crate) until: Option<Instant>,
+    /// Deaths within `MEMORY` of the last one.
+    recent: u32,
+    last: Instant,
+    /// Answers of workers that survived it, since the first recent death.
+    successes: u32,
+    /// How often it has been quarantined.
+    times: u32,
+}
+
+/// What a death or an answer means for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Count its successes from now on.
+    Watch,
+    /// Keep it from workers until then.
+    Quarantine { kills: u32, until: Instant },
+    /// Nothing is held against it any more.
+    Release,
+    /// No change.
+    Nothing,
+}
+
+/// All suspects of a pool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Suspects {
+    by_key: BTreeMap<RequestKey, Suspect>,
+}
+
+impl Suspects {
+    /// A worker died by its own doing with this request in hand.
+    pub(crate) fn died(&mut self, now: Instant, key: RequestKey, rules: Rules) -> Verdict {
+        if !self.by_key.contains_key(&key) {
+            if self.by_key.len() >= SUSPECTS_MAX
+                && rules.hold(Rule::SuspectBound)
+                && !self.forget_stale(now)
+            {
+                return Verdict::Nothing;
+            }
+            let fresh = Suspect {
+                kills: 1,
+                until: None,
+                recent: 1,
+                last: now,
+                successes: 0,
+                times: 0,
+            };
+            self.by_key.insert(key, fresh);
+            return Verdict::Watch;
+        }
+        let Some(suspect) = self.by_key.get_mut(&key) else {
+            return Verdict::Nothing;
+        };
+        if now.since(suspect.last) >= MEMORY && suspect.times == 0 {
+            suspect.recent = 0;
+            suspect.successes = 0;
+        }
+        suspect.kills = suspect.kills.saturating_add(1);
+        suspect.recent = suspect.recent.saturating_add(1);
+        suspect.last = now;
+        let acquitted = suspect.successes >= SUCCESSES_PER_DEATH * (suspect.recent - 1)
+            && rules.hold(Rule::SuspectAcquitted);
+        // After the first quarantine each death is that of the trial, and one is enough.
+        if suspect.times == 0 && (suspect.recent < DEATHS || acquitted) {
+            return Verdict::Nothing;
+        }
+        let times = if rules.hold(Rule::QuarantineDoubles) {
+            suspect.times
+        } else {
+            0
+        };
+        let until = now.after(doubled(FIRST, times, LONGEST));
+        suspect.times = suspect.times.saturating_add(1);
+        suspect.until = Some(until);
+        Verdict::Quarantine {
+            kills: suspect.kills,
+            until,
+        }
+    }
+
+    /// A worker answered this request and lived.
+    pub(crate) fn served(&mut self, key: RequestKey, rules: Rules) -> Verdict {
+        let Some(suspect) = self.by_key.get_mut(&key) else {
+            return Verdict::Nothing;
+        };
+        suspect.successes = suspect.successes.saturating_add(1);
+        let passed_trial = suspect.times > 0;
+        let acquitted = suspect.successes >= SUCCESSES_PER_DEATH * suspect.recent
+            && rules.hold(Rule::SuspectAcquitted);
+        if passed_trial || acquitted {
+            self.by_key.remove(&key);
+            return Verdict::Release;
+        }
+        Verdict::Nothing
+    }
+
+    /// Forgets all and names them.
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = RequestKey> + use<> {
+        core::mem::take(&mut self.by_key).into_keys()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestKey, &Suspect)> {
+        self.by_key.iter().map(|(key, suspect)| (*key, suspect))
+    }
+
+    /// Makes room by forgetting one whose deaths are too long ago to count.
+    fn forget_stale(&mut self, now: Instant) -> bool {
+        let stale = self
+            .by_key
+            .iter()
+            .find(|(_, s)| now.since(s.last) >= MEMORY && s.until.is_none_or(|until| until <= now));
+        let Some(key) = stale.map(|(key, _)| *key) else {
+            return false;
+        };
+        self.by_key.remove(&key);
+        true
+    }
+}
