@@ -129,13 +129,13 @@ impl Policy {
                 pool.expire(turn);
             }
             pool.settle(turn);
-            pool.finish_stop(turn) || {
+            let stopping = !pool.is_running();
+            let forget = pool.finish_stop(turn);
+            if stopping && pool.is_running() {
                 // A restart has begun a generation that needs its workers.
-                if pool.is_running() && pool.workers.is_empty() {
-                    pool.settle(turn);
-                }
-                false
+                pool.settle(turn);
             }
+            forget
         });
         if forget == Some(true) {
             self.pools.remove(&id);

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::breaker::{Breaker, PROBATION_REQUESTS};
+use crate::breaker::PROBATION_REQUESTS;
 use crate::class::Class;
 use crate::command::Command;
 use crate::event::Files;
@@ -134,7 +134,7 @@ impl Pool {
         }
         if self.serving == from {
             self.serving = to;
-            self.breaker = Breaker::Closed;
+            self.close(turn);
             self.owed = 0;
             self.take_figures(turn, to);
         }
@@ -282,7 +282,10 @@ impl Pool {
         let retired: Vec<GenerationId> = self
             .generations
             .values()
-            .filter(|g| !kept.contains(&g.id) && g.tally.live() == 0)
+            .filter(|g| {
+                !kept.contains(&g.id)
+                    && g.tally.live() == if self.is_running() { 0 } else { g.tally.lost }
+            })
             .map(|g| g.id)
             .collect();
         for id in retired {
