@@ -15,7 +15,7 @@ const SERVED_PER_STEP: u64 = 10;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backoff {
     steps: u32,
-    /// When the last failure was, moved on by each forgiven step.
+    /// When the last failure was.
     last: Instant,
     /// Requests served since the last failure.
     served: u64,
@@ -74,6 +74,11 @@ impl Backoff {
     /// Whether there were failures that nothing has forgiven yet.
     pub(crate) fn is_clean(&self, now: Instant) -> bool {
         u64::from(self.steps) <= now.since(self.last).as_secs() / FORGIVENESS.as_secs()
+    }
+
+    /// Whether the last failure is at least so long ago.
+    pub(crate) fn is_quiet(&self, now: Instant, long: Duration) -> bool {
+        self.steps == 0 || now.since(self.last) >= long
     }
 
     fn forgive(&mut self, now: Instant, rules: Rules) {

@@ -6,14 +6,26 @@ use crate::time::Instant;
 impl Pool {
     /// The earliest deadline in the state.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let serving = self.generations.get(&self.serving);
-        let single = [
-            self.due.first().map(|(at, _)| *at),
+        let others = [
             self.refill_due,
-            self.charges.front().map(|charge| charge.due),
             self.shrink_due,
             self.overdue_due,
             self.breaker.deadline().filter(|_| self.is_running()),
+        ];
+        others
+            .into_iter()
+            .flatten()
+            .chain(self.next_judgement())
+            .min()
+    }
+
+    /// The earliest deadline by which somebody is judged: those that `postpone` moves.
+    pub(crate) fn next_judgement(&self) -> Option<Instant> {
+        let serving = self.generations.get(&self.serving);
+        let single = [
+            self.due.first().map(|(at, _)| *at),
+            self.charges.front().map(|charge| charge.due),
+            self.breaker.judgement().filter(|_| self.is_running()),
             self.gap_due(),
             self.rollout.and_then(|rollout| rollout.soak),
             serving

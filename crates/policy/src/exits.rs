@@ -119,9 +119,11 @@ impl Pool {
             } else {
                 Duration::ZERO
             };
-            // The host's first refusal is no reason for another try at once.
-            self.host
-                .fail(turn.now, first, HOST_MAX, turn.random, rules);
+            if self.host.is_clean(turn.now) {
+                // The host's first refusal is no reason for another try at once.
+                self.host
+                    .fail(turn.now, first, HOST_MAX, turn.random, rules);
+            }
             let wait = self
                 .host
                 .fail(turn.now, first, HOST_MAX, turn.random, rules);
@@ -199,6 +201,7 @@ impl Pool {
             }
             _ if worker.ready.is_none() => (Class::Early, Weight::ONE),
             Exit::Signal(_) => (Class::Crashed, Weight::ONE),
+            Exit::Code(0) if worker.outgoing || worker.postponed => (Class::Recycled, Weight::NONE),
             Exit::Code(0) if !self.has_served(turn, worker) => (Class::Exited, Weight::QUARTER),
             Exit::Code(0) if request.is_none() && turn.hold(Rule::SelfRecycling) => {
                 (Class::Recycled, Weight::NONE)

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::breaker::{Breaker, WAIT_FIRST, WAIT_MAX};
+use crate::breaker::{Breaker, PROBATION, WAIT_FIRST, WAIT_MAX};
 use crate::class::{Class, Weight};
 use crate::command::Command;
 use crate::event::Files;
@@ -38,9 +38,9 @@ impl Pool {
             return (counts, Duration::ZERO);
         }
         if !counts {
-            self.weightless_end(turn, worker, class, request);
+            let first = self.weightless_end(turn, worker, class, request);
             return (
-                worker.charged.is_some_and(|(_, first)| first),
+                worker.charged.map_or(first, |(_, first)| first),
                 Duration::ZERO,
             );
         }
@@ -68,9 +68,16 @@ impl Pool {
         worker: &Worker,
         class: Class,
         request: Option<RequestKey>,
-    ) {
+    ) -> bool {
         let own =
             matches!(class, Class::Crashed | Class::Exited | Class::Oom) && worker.leave.is_none();
+        let mut first = false;
+        if own && let Some(generation) = self.generation(worker.place.generation) {
+            first = generation
+                .last_trouble
+                .is_none_or(|at| turn.now.since(at) >= PROBATION);
+            generation.last_trouble = Some(turn.now);
+        }
         if own && request.is_some() {
             self.roll_back_if_due(turn, worker, class, false, request);
         }
@@ -80,6 +87,7 @@ impl Pool {
             *unserved = false;
         }
         self.trial_ended(turn, worker.id(), false);
+        first
     }
 
     /// Books a failure: window, backoff, proof.
@@ -102,14 +110,16 @@ impl Pool {
             if !rules.hold(Rule::UnavailableWait) {
                 return (first, Duration::ZERO);
             }
-            // The first time is not free: what is away does not come back at once.
-            generation.unavailable.fail(
-                now,
-                UNAVAILABLE_FIRST,
-                UNAVAILABLE_MAX,
-                turn.random,
-                rules,
-            );
+            if first {
+                // The first time is not free: what is away does not come back at once.
+                generation.unavailable.fail(
+                    now,
+                    UNAVAILABLE_FIRST,
+                    UNAVAILABLE_MAX,
+                    turn.random,
+                    rules,
+                );
+            }
             let wait = generation.unavailable.fail(
                 now,
                 UNAVAILABLE_FIRST,
@@ -440,7 +450,7 @@ impl Pool {
         let quiet = self
             .generations
             .get(&self.serving)
-            .is_none_or(|g| g.noted.backoff.is_clean(turn.now));
+            .is_none_or(|g| g.noted.backoff.is_quiet(turn.now, PROBATION));
         if self.missing() == 0 && quiet {
             return self.close(turn);
         }

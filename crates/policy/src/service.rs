@@ -261,7 +261,8 @@ impl Pool {
     /// When the gap will be over, if that changes anything.
     pub(crate) fn gap_due(&self) -> Option<Instant> {
         let open = !self.breaker.is_closed();
-        let fallback = self.figures.mode == Mode::Queue && open && !self.fallback;
+        let wanted = self.min > 0 || self.load.waiting > 0;
+        let fallback = self.figures.mode == Mode::Queue && open && wanted && !self.fallback;
         let down = self.told != Told::Down && (open || self.told != Told::Nothing);
         self.unserved
             .filter(|_| fallback || down)
