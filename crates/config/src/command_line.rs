@@ -1,0 +1,232 @@
+//! The configuration of `run -- COMMAND`: one pool from arguments, with the checks of a file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::load::{self, Context, Loaded};
+use crate::place::Place;
+use crate::pool;
+use crate::report::{Findings, Report};
+use crate::rules;
+use crate::types::{Config, Listen};
+use crate::values::{self, Complaint};
+
+/// The arguments of `run -- COMMAND`, as typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// What stands behind `--`.
+    pub command: Vec<String>,
+    /// `--listen ADDR`, each.
+    pub listen: Vec<String>,
+    /// `--workers N` or `MIN..MAX`.
+    pub workers: Option<String>,
+    /// `--mode`.
+    pub mode: Option<String>,
+    /// `--launch`.
+    pub launch: Option<String>,
+    /// `--verify`: not in this version.
+    pub verify: Option<String>,
+    /// `--ops`: not in this version.
+    pub ops: Option<String>,
+    /// `--user`.
+    pub user: Option<String>,
+    /// `--name`; without it the pool is named after its program.
+    pub name: Option<String>,
+    /// `--control PATH`; a relative path starts at the current directory.
+    pub control: Option<PathBuf>,
+}
+
+/// The configuration that the arguments mean.
+///
+/// A relative `unix:` path starts at the current directory, as every path that is typed into a shell
+/// (in a file it starts at the runtime directory).
+///
+/// # Errors
+/// Every error, each with the argument as it was typed.
+pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loaded, Report> {
+    let mut reader = Reader {
+        findings: Findings::default(),
+        path: String::new(),
+    };
+    let name = reader.name(command_line);
+    reader.path = format!("pool.{name}");
+    let shown = format!("`-- {}`", command_line.command.join(" "));
+    reader.read(&["command"], &shown, || {
+        pool::check_command(&command_line.command)
+    });
+    for argument in &command_line.command {
+        reader.read(&["command"], &shown, || no_nul(argument));
+    }
+    let mut pool = pool::with_defaults(&name, command_line.command.clone());
+    reader.read_mode(command_line);
+    pool.listen = reader.listen(command_line, &context.directory);
+    if let Some(workers) = &command_line.workers {
+        let read = || {
+            let workers = values::workers(workers)?;
+            pool::check_workers(&workers).map(|()| workers)
+        };
+        pool.workers = reader
+            .read(&["workers"], &format!("`--workers {workers}`"), read)
+            .unwrap_or(pool.workers);
+    }
+    if let Some(user) = &command_line.user {
+        let read = || match user.as_str() {
+            "" => Err(Complaint::new("--user must not be empty")),
+            user => no_nul(user),
+        };
+        reader.read(&["user"], &format!("`--user {user}`"), read);
+        pool.user = Some(user.clone());
+    }
+    let mut supervisor = load::defaults();
+    if let Some(control) = &command_line.control {
+        supervisor.control = context.directory.join(control);
+        reader.findings.places.insert(
+            "supervisor.control".into(),
+            Place::Argument(format!("`--control {}`", control.display())),
+        );
+    }
+    let config = Config {
+        source: None,
+        supervisor,
+        pools: BTreeMap::from([(name, pool)]),
+    };
+    rules::check(&config, &mut reader.findings);
+    let Findings {
+        mut errors,
+        mut warnings,
+        places,
+        ..
+    } = reader.findings;
+    if errors.is_empty() {
+        return Ok(Loaded {
+            config,
+            warnings: Report::new(warnings),
+            places,
+        });
+    }
+    errors.append(&mut warnings);
+    Err(Report::new(errors))
+}
+
+fn no_nul(text: &str) -> Result<(), Complaint> {
+    if text.contains('\0') {
+        return Err(Complaint::new("a NUL byte cannot be part of an argument"));
+    }
+    Ok(())
+}
+
+struct Reader {
+    findings: Findings,
+    /// The key path of the pool.
+    path: String,
+}
+
+impl Reader {
+    /// Remembers the argument as the place of a key of the pool, and says what is wrong with it.
+    fn read<T>(
+        &mut self,
+        keys: &[&str],
+        shown: &str,
+        read: impl FnOnce() -> Result<T, Complaint>,
+    ) -> Option<T> {
+        let path = format!("{}.{}", self.path, keys.concat());
+        self.findings
+            .places
+            .insert(path.clone(), Place::Argument(shown.to_owned()));
+        match read() {
+            Ok(value) => Some(value),
+            Err(complaint) => {
+                self.findings
+                    .error(&path, complaint.message, complaint.hint);
+                None
+            }
+        }
+    }
+
+    fn name(&mut self, command_line: &CommandLine) -> String {
+        let Some(name) = &command_line.name else {
+            return name_of_program(&command_line.command);
+        };
+        self.path = "pool".into();
+        self.read(&["name"], &format!("`--name {name}`"), || {
+            values::pool_name(name)
+        });
+        name.clone()
+    }
+
+    fn read_mode(&mut self, command_line: &CommandLine) {
+        match &command_line.mode {
+            Some(mode) => {
+                self.read(&["mode"], &format!("`--mode {mode}`"), || {
+                    pool::choose_mode(mode)
+                });
+            }
+            None => self.findings.error(
+                &format!("{}.mode", self.path),
+                "queue mode, the default, is not in this version",
+                Some("write --mode direct".into()),
+            ),
+        }
+        if let Some(launch) = &command_line.launch {
+            self.read(&["launch"], &format!("`--launch {launch}`"), || {
+                pool::choose_launch(launch)
+            });
+        }
+        for (key, value) in [("verify", &command_line.verify), ("ops", &command_line.ops)] {
+            if let Some(value) = value {
+                let refused = || {
+                    Err::<(), _>(
+                        Complaint::new(format!("--{key} is not in this version")).hint("remove it"),
+                    )
+                };
+                self.read(&[key], &format!("`--{key} {value}`"), refused);
+            }
+        }
+    }
+
+    fn listen(&mut self, command_line: &CommandLine, directory: &Path) -> Vec<Listen> {
+        if command_line.listen.is_empty() {
+            let hint = "write --listen unix:/run/site.sock or --listen 127.0.0.1:9000";
+            self.findings.error(
+                &format!("{}.listen", self.path),
+                "the workers listen nowhere",
+                Some(hint.into()),
+            );
+        }
+        let mut addresses = Vec::new();
+        for (index, typed) in command_line.listen.iter().enumerate() {
+            let key = format!("listen[{index}]");
+            let read = || {
+                no_nul(typed)?;
+                values::listen(typed)
+            };
+            match self.read(&[&key], &format!("`--listen {typed}`"), read) {
+                Some(Listen::Unix(path)) => addresses.push(Listen::Unix(directory.join(path))),
+                Some(other) => addresses.push(other),
+                None => {}
+            }
+        }
+        addresses
+    }
+}
+
+/// `/usr/bin/php-cgi8.4` is the pool `php-cgi8-4`.
+fn name_of_program(command: &[String]) -> String {
+    let program = command
+        .first()
+        .map(|program| Path::new(program).file_name().unwrap_or_default());
+    let name: String = program
+        .unwrap_or_default()
+        .to_string_lossy()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(64)
+        .collect();
+    if name.is_empty() { "pool".into() } else { name }
+}

@@ -1,0 +1,18 @@
+//! The configuration: TOML or a command line to types, with every error at once and in its place.
+//!
+//! [`load::load`] reads a file, [`command_line::from_command`] the arguments of `run -- COMMAND`;
+//! [`machine::check_machine`] then compares the result with the machine. [`report`] draws what is wrong.
+
+pub mod command_line;
+pub mod load;
+pub mod machine;
+pub mod report;
+pub mod types;
+
+mod include;
+mod known;
+mod place;
+mod pool;
+mod rules;
+mod tree;
+mod values;

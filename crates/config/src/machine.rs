@@ -1,0 +1,274 @@
+//! Compares a configuration with the machine: users, groups, directories, programs, socket paths.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::load::Loaded;
+use crate::report::{Findings, Report};
+use crate::types::{Config, Listen, Pool};
+use crate::values::UNIX_PATH_MAX;
+
+/// Where a program without a slash is looked for, unless the pool has a PATH of its own.
+pub const WORKER_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A user as the system's databases know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserIds {
+    /// Numeric user id.
+    pub uid: u32,
+    /// The user's own group.
+    pub gid: u32,
+    /// As it is written in the database.
+    pub name: String,
+    /// Home directory.
+    pub home: PathBuf,
+}
+
+/// Users and groups by name (getpwnam_r(3), getgrnam_r(3)).
+pub trait Lookup {
+    /// `None` for a user who does not exist.
+    fn user(&self, name: &str) -> Option<UserIds>;
+    /// The id of a group; `None` where it does not exist.
+    fn group(&self, name: &str) -> Option<u32>;
+}
+
+/// What the configuration is compared with.
+#[derive(Clone, Copy)]
+pub struct Machine<'a> {
+    /// Our own effective user.
+    pub uid: u32,
+    /// Our own effective group.
+    pub gid: u32,
+    /// The runtime directory as it will be used, absolute.
+    pub runtime_dir: &'a Path,
+    /// The current directory, absolute.
+    pub directory: &'a Path,
+    /// Our own PATH, for pools that pass it on.
+    pub path: Option<&'a str>,
+    /// Users and groups.
+    pub lookup: &'a dyn Lookup,
+}
+
+/// Looks whether this machine can run the configuration now.
+///
+/// # Errors
+/// Everything that is missing, each drawn where its name stands in the file.
+pub fn check_machine(loaded: &Loaded, machine: &Machine<'_>) -> Result<(), Report> {
+    let mut findings = Findings::at(loaded.places.clone());
+    let control = machine.runtime_dir.join(&loaded.config.supervisor.control);
+    check_length("supervisor.control", &control, &mut findings);
+    for pool in loaded.config.pools.values() {
+        let path = format!("pool.{}", pool.name);
+        check_user(pool, &path, machine, &mut findings);
+        check_program(&loaded.config, pool, &path, machine, &mut findings);
+        check_sockets(pool, &path, machine, &mut findings);
+    }
+    if findings.errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Report::new(findings.errors))
+    }
+}
+
+fn check_user(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Findings) {
+    let key = format!("{path}.user");
+    let is_root = machine.uid == 0;
+    match &pool.user {
+        None if is_root => findings.error(
+            &key,
+            format!("started as root, pool `{}` must name its user", pool.name),
+            Some("write `user = \"www-data\"` (on the command line: --user www-data)".into()),
+        ),
+        None => {}
+        Some(name) => match machine.lookup.user(name) {
+            None => findings.error(
+                &key,
+                format!("there is no user {name:?} on this machine"),
+                Some("getent passwd lists them".into()),
+            ),
+            Some(user) if !is_root && user.uid != machine.uid => findings.error(
+                &key,
+                format!("only root can start workers as {name:?}"),
+                Some("start as root, or leave the user out".into()),
+            ),
+            Some(_) => {}
+        },
+    }
+    if let Some(name) = &pool.socket.owner {
+        let key = format!("{path}.socket.owner");
+        match machine.lookup.user(name) {
+            None => findings.error(
+                &key,
+                format!("there is no user {name:?} on this machine"),
+                Some("getent passwd lists them".into()),
+            ),
+            Some(user) if !is_root && user.uid != machine.uid => {
+                findings.error(
+                    &key,
+                    format!("only root can give a socket to {name:?}"),
+                    Some("start as root, or leave the owner out".into()),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    for (key, name, is_workers) in [
+        ("group", &pool.group, true),
+        ("socket.group", &pool.socket.group, false),
+    ] {
+        let Some(name) = name else { continue };
+        let key = format!("{path}.{key}");
+        match machine.lookup.group(name) {
+            None => findings.error(
+                &key,
+                format!("there is no group {name:?} on this machine"),
+                Some("getent group lists them".into()),
+            ),
+            Some(gid) if is_workers && !is_root && gid != machine.gid => {
+                findings.error(
+                    &key,
+                    format!("only root can start workers in group {name:?}"),
+                    Some("start as root, or leave the group out".into()),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn check_program(
+    config: &Config,
+    pool: &Pool,
+    path: &str,
+    machine: &Machine<'_>,
+    findings: &mut Findings,
+) {
+    let directory = pool_directory(config, pool, machine.directory);
+    match fs::metadata(&directory) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => {
+            findings.error(
+                &format!("{path}.directory"),
+                format!("{} is not a directory", directory.display()),
+                None,
+            );
+            return;
+        }
+        Err(error) => {
+            findings.error(
+                &format!("{path}.directory"),
+                format!(
+                    "the directory {} cannot be used: {error}",
+                    directory.display()
+                ),
+                None,
+            );
+            return;
+        }
+    }
+    if let Err(why) = find_program(pool, &directory, machine.path) {
+        let program = pool.command.first().map(String::as_str).unwrap_or_default();
+        let hint = if program.contains(char::is_whitespace) {
+            "program and arguments are strings of their own: [\"/usr/bin/perl\", \"site.fcgi\"]"
+        } else if program.contains('/') {
+            "a relative path starts at the pool's directory; a script needs chmod +x and a #! line"
+        } else {
+            "write the whole path of the program"
+        };
+        findings.error(&format!("{path}.command[0]"), why, Some(hint.into()));
+    }
+}
+
+fn check_sockets(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Findings) {
+    for (index, listen) in pool.listen.iter().enumerate() {
+        let Listen::Unix(socket) = listen else {
+            continue;
+        };
+        let key = format!("{path}.listen[{index}]");
+        let socket = machine.runtime_dir.join(socket);
+        check_length(&key, &socket, findings);
+        // The runtime directory is made when the supervisor starts.
+        let parent = socket
+            .parent()
+            .filter(|parent| *parent != machine.runtime_dir);
+        if let Some(parent) = parent
+            && !parent.is_dir()
+        {
+            findings.error(
+                &key,
+                format!("the socket's directory {} does not exist", parent.display()),
+                Some(format!("mkdir -p {}", parent.display())),
+            );
+        }
+    }
+}
+
+fn check_length(key: &str, socket: &Path, findings: &mut Findings) {
+    let length = socket.as_os_str().as_bytes().len();
+    if length > UNIX_PATH_MAX {
+        findings.error(
+            key,
+            format!("the socket's path {} has {length} bytes, but the kernel takes at most {UNIX_PATH_MAX}", socket.display()),
+            Some("a shorter name, or a shorter runtime-dir".into()),
+        );
+    }
+}
+
+/// The working directory of a pool's workers: its own, else that of the configuration file, else `current`.
+pub fn pool_directory(config: &Config, pool: &Pool, current: &Path) -> PathBuf {
+    let of_file = config
+        .source
+        .as_deref()
+        .and_then(Path::parent)
+        .unwrap_or(current);
+    pool.directory
+        .as_deref()
+        .map_or_else(|| of_file.to_owned(), |directory| of_file.join(directory))
+}
+
+/// The program that a pool's command names, as it will be executed.
+///
+/// A name with a slash is relative to `directory`; one without is looked up in the PATH that the worker gets:
+/// the pool's own, else ours where the pool passes it on, else [`WORKER_PATH`].
+///
+/// # Errors
+/// Why there is none, in words.
+pub fn find_program(
+    pool: &Pool,
+    directory: &Path,
+    inherited_path: Option<&str>,
+) -> Result<PathBuf, String> {
+    let program = pool.command.first().map(String::as_str).unwrap_or_default();
+    if program.contains('/') {
+        let path = directory.join(program);
+        return match fs::metadata(&path) {
+            Err(error) => Err(format!(
+                "the program {} cannot be used: {error}",
+                path.display()
+            )),
+            Ok(metadata) if !metadata.is_file() => {
+                Err(format!("{} is not a program", path.display()))
+            }
+            Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
+                Err(format!("the program {} is not executable", path.display()))
+            }
+            Ok(_) => Ok(path),
+        };
+    }
+    let is_passed = pool.pass_environment.iter().any(|name| name == "PATH");
+    let own = pool.environment.get("PATH").map(String::as_str);
+    let search = own
+        .or(inherited_path.filter(|_| is_passed))
+        .unwrap_or(WORKER_PATH);
+    let is_program = |path: &PathBuf| {
+        fs::metadata(path)
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    let found = search
+        .split(':')
+        .map(|entry| directory.join(entry).join(program))
+        .find(is_program);
+    found.ok_or_else(|| format!("there is no program {program:?} in {search}"))
+}

@@ -1,0 +1,166 @@
+//! What must fit between values, and between pools: addresses, exit codes, who may connect.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Component, Path, PathBuf};
+
+use crate::report::Findings;
+use crate::types::{Breaker, Config, Listen, Mode, Pass, Pool};
+
+/// Checks a configuration of which each value is good by itself. Values that are already known to be wrong are left out.
+pub(crate) fn check(config: &Config, findings: &mut Findings) {
+    for pool in config.pools.values() {
+        let path = format!("pool.{}", pool.name);
+        check_sockets(pool, &path, findings);
+        check_breaker(&pool.breaker, &path, findings);
+        check_codes(pool, &path, findings);
+        if pool.user.as_deref() == Some("root") {
+            findings.warning(
+                &format!("{path}.user"),
+                format!("the workers of pool `{}` run as root: one fault in them gives the machine away", pool.name),
+                Some("a user of its own, or \"www-data\"".into()),
+            );
+        }
+    }
+    check_addresses(config, findings);
+}
+
+fn check_sockets(pool: &Pool, path: &str, findings: &mut Findings) {
+    let listen = format!("{path}.listen");
+    let clients = format!("{path}.allowed-clients");
+    if pool.mode == Mode::Direct
+        && pool.pass == Pass::Stdin
+        && pool.listen.len() > 1
+        && !findings.is_broken(&listen)
+    {
+        findings.error(
+            &format!("{listen}[1]"),
+            format!("`pass = \"stdin\"` carries one socket, but the pool listens on {}", pool.listen.len()),
+            Some("keep one address, or write `pass = \"listen-fds\"` if the program knows sd_listen_fds(3)".into()),
+        );
+    }
+    // The family of an inherited socket is known only when it is there.
+    let has_tcp = pool
+        .listen
+        .iter()
+        .any(|listen| !matches!(listen, Listen::Unix(_)));
+    if !pool.allowed_clients.is_empty() && !has_tcp && !findings.is_broken(&listen) {
+        findings.error(
+            &clients,
+            "`allowed-clients` needs a TCP address in `listen`: a unix socket has a mode and an owner instead",
+            Some("remove it, and use `socket = { mode = …, group = … }`".into()),
+        );
+    }
+    for (index, address) in pool.listen.iter().enumerate() {
+        if let Listen::Tcp(address) = address
+            && !address.ip().to_canonical().is_loopback()
+            && pool.allowed_clients.is_empty()
+            && !findings.is_broken(&clients)
+        {
+            findings.error(
+                &format!("{listen}[{index}]"),
+                format!("{address} is open to other machines, and FastCGI has no password"),
+                Some("name the web servers: `allowed-clients = [\"192.0.2.1\"]`, or listen on 127.0.0.1".into()),
+            );
+        }
+    }
+    for (index, client) in pool.allowed_clients.iter().enumerate() {
+        if matches!(client, IpAddr::V6(_)) {
+            findings.warning(
+                &format!("{clients}[{index}]"),
+                format!("{client} is passed on, but FCGI_WEB_SERVER_ADDRS is IPv4 only in libfcgi, which then refuses every client"),
+                Some("only programs with their own FastCGI library understand it".into()),
+            );
+        }
+    }
+}
+
+fn check_breaker(breaker: &Breaker, path: &str, findings: &mut Findings) {
+    let backoff = format!("{path}.breaker.backoff");
+    if breaker.backoff_first > breaker.backoff_max && !findings.is_broken(&backoff) {
+        findings.error(
+            &backoff,
+            format!(
+                "backoff: first ({:?}) passes max ({:?})",
+                breaker.backoff_first, breaker.backoff_max
+            ),
+            Some("the first wait is the shortest".into()),
+        );
+    }
+}
+
+fn check_codes(pool: &Pool, path: &str, findings: &mut Findings) {
+    let unavailable = format!("{path}.unavailable-codes");
+    if findings.is_broken(&unavailable) || findings.is_broken(&format!("{path}.broken-codes")) {
+        return;
+    }
+    for (index, code) in pool.unavailable_codes.iter().enumerate() {
+        if pool.broken_codes.contains(code) {
+            findings.error(
+                &format!("{unavailable}[{index}]"),
+                format!("exit code {code} stands in `broken-codes` too: it cannot mean both"),
+                Some(
+                    "broken: the generation is at fault; unavailable: a dependency is away".into(),
+                ),
+            );
+        }
+    }
+}
+
+/// No two sockets can have one address, in one pool or in two.
+fn check_addresses(config: &Config, findings: &mut Findings) {
+    let mut seen: Vec<(&str, &Listen)> = Vec::new();
+    for pool in config.pools.values() {
+        for (index, listen) in pool.listen.iter().enumerate() {
+            let other = seen.iter().find(|(_, earlier)| are_same(earlier, listen));
+            let path = format!("pool.{}.listen", pool.name);
+            if let Some((other, _)) = other
+                && !findings.is_broken(&path)
+            {
+                let by = if *other == pool.name {
+                    "this pool already".to_owned()
+                } else {
+                    format!("pool `{other}` too")
+                };
+                findings.error(
+                    &format!("{path}[{index}]"),
+                    format!("{} is listened on by {by}", shown(listen)),
+                    Some("each address once".into()),
+                );
+            }
+            seen.push((&pool.name, listen));
+        }
+    }
+}
+
+fn are_same(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Unix(one), Listen::Unix(other)) => plain(one) == plain(other),
+        (Listen::Tcp(one), Listen::Tcp(other)) => overlap(one, other),
+        (Listen::Fd(one), Listen::Fd(other)) => one == other,
+        (Listen::Systemd(one), Listen::Systemd(other)) => one == other,
+        (Listen::Unix(_) | Listen::Tcp(_) | Listen::Fd(_) | Listen::Systemd(_), _) => false,
+    }
+}
+
+/// `0.0.0.0` takes every IPv4 address of its port, `[::]` every IPv6 one.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+/// Without `.` and doubled slashes; `..` stays, it may follow a symlink.
+fn plain(path: &Path) -> PathBuf {
+    path.components()
+        .filter(|component| *component != Component::CurDir)
+        .collect()
+}
+
+fn shown(listen: &Listen) -> String {
+    match listen {
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Fd(fd) => format!("fd:{fd}"),
+        Listen::Systemd(name) => format!("systemd:{name}"),
+    }
+}

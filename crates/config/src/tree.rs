@@ -1,0 +1,350 @@
+//! Reads the spanned TOML tree key by key: every value is looked at, and nothing stops at the first mistake.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::known::{self, Keys, Standing};
+use crate::place::{Place, Source};
+use crate::report::Findings;
+use crate::values::Complaint;
+
+/// One table of a file, with the key path under which its values are remembered.
+#[derive(Clone)]
+pub(crate) struct Table<'a> {
+    pub(crate) path: String,
+    entries: &'a DeTable<'a>,
+    source: &'a Arc<Source>,
+    /// The file has no syntax error, so that a key that is not there is really missing.
+    is_whole: bool,
+}
+
+impl<'a> Table<'a> {
+    /// The top of a file, standing for the table `path`.
+    pub(crate) fn new(
+        path: &str,
+        entries: &'a DeTable<'a>,
+        source: &'a Arc<Source>,
+        is_whole: bool,
+    ) -> Self {
+        Self {
+            path: path.to_owned(),
+            entries,
+            source,
+            is_whole,
+        }
+    }
+
+    /// The key path of `key` in this table.
+    pub(crate) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    /// Whether the file says anything about `key`.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// The keys of this table, as typed.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.keys().map(|key| key.get_ref().as_ref())
+    }
+
+    /// An error about the key itself, drawn under it.
+    pub(crate) fn key_error(&self, key: &str, complaint: Complaint, findings: &mut Findings) {
+        let path = self.path_of(key);
+        if let Some((spanned, _)) = self.entries.get_key_value(key) {
+            findings.places.insert(
+                path.clone(),
+                Place::File(self.source.clone(), spanned.span()),
+            );
+        }
+        findings.error(&path, complaint.message, complaint.hint);
+    }
+
+    /// A key that has no default is not there.
+    pub(crate) fn missing(&self, key: &str, complaint: Complaint, findings: &mut Findings) {
+        if self.is_whole && !self.has(key) {
+            findings.error(&self.path_of(key), complaint.message, complaint.hint);
+        }
+    }
+
+    /// Refuses every key that is not built: unknown ones with a suggestion.
+    pub(crate) fn refuse_unknown(
+        &self,
+        keys: Keys,
+        refusal: impl Fn(&str, Standing) -> Complaint,
+        findings: &mut Findings,
+    ) {
+        for key in self.keys() {
+            match known::standing(keys, key) {
+                Some(Standing::Built) => {}
+                Some(standing) => self.key_error(key, refusal(key, standing), findings),
+                None => self.key_error(key, self.unknown(keys, key), findings),
+            }
+        }
+    }
+
+    fn unknown(&self, keys: Keys, key: &str) -> Complaint {
+        let place = if self.path.is_empty() {
+            "at the top of the file".into()
+        } else {
+            format!("in [{}]", self.path)
+        };
+        let complaint = Complaint::new(format!("unknown key `{}` {place}", shortened(key)));
+        let names = keys.iter().map(|(name, _)| *name);
+        if let Some(name) = known::suggestion(names.clone(), key) {
+            return complaint.hint(format!("did you mean `{name}`?"));
+        }
+        match known::home(key) {
+            Some(home) => complaint.hint(format!("`{key}` belongs to {home}")),
+            None if keys.len() <= 8 => complaint.hint(format!(
+                "known here: {}",
+                names.collect::<Vec<_>>().join(", ")
+            )),
+            None => complaint,
+        }
+    }
+
+    /// The value of `key`; `None` where it is absent, or wrong (then a finding says so).
+    pub(crate) fn get<T>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
+        findings: &mut Findings,
+    ) -> Option<T> {
+        self.read_at(self.path_of(key), self.entries.get(key)?, read, findings)
+    }
+
+    fn read_at<T>(
+        &self,
+        path: String,
+        value: &Spanned<DeValue<'_>>,
+        read: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
+        findings: &mut Findings,
+    ) -> Option<T> {
+        findings
+            .places
+            .insert(path.clone(), Place::File(self.source.clone(), value.span()));
+        match read(value.get_ref()) {
+            Ok(value) => Some(value),
+            Err(complaint) => {
+                // A complaint that begins with `this` speaks of the value: the key takes its place.
+                let message = match complaint.message.strip_prefix("this ") {
+                    Some(rest) => format!("`{}` {rest}", shortened(within_table(&path))),
+                    None => complaint.message,
+                };
+                findings.error(&path, message, complaint.hint);
+                None
+            }
+        }
+    }
+
+    /// The list at `key`: each item that is good. `example` says how one is written.
+    pub(crate) fn list<T>(
+        &self,
+        key: &str,
+        example: &str,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Complaint>,
+        findings: &mut Findings,
+    ) -> Option<Vec<T>> {
+        let value = self.entries.get(key)?;
+        let path = self.path_of(key);
+        let is_array = |value: &DeValue<'_>| match value {
+            DeValue::Array(_) => Ok(()),
+            other => Err(
+                Complaint::new(format!("`{key}` must be a list, not {}", article(other)))
+                    .hint(format!("write `{key} = {example}`")),
+            ),
+        };
+        self.read_at(path.clone(), value, is_array, findings)?;
+        let items = value.get_ref().as_array()?;
+        let read_item =
+            |(index, item)| self.read_at(format!("{path}[{index}]"), item, &read, findings);
+        Some(items.iter().enumerate().filter_map(read_item).collect())
+    }
+
+    /// The table at `key`, its place remembered.
+    pub(crate) fn table(&self, key: &str, findings: &mut Findings) -> Option<Table<'a>> {
+        let value = self.entries.get(key)?;
+        let path = self.path_of(key);
+        let is_table = |value: &DeValue<'_>| match value {
+            DeValue::Table(_) => Ok(()),
+            other => Err(Complaint::new(format!(
+                "`{}` must be a table, not {}",
+                shortened(key),
+                article(other)
+            ))),
+        };
+        self.read_at(path.clone(), value, is_table, findings)?;
+        Some(Table {
+            path,
+            entries: value.get_ref().as_table()?,
+            source: self.source,
+            is_whole: self.is_whole,
+        })
+    }
+
+    /// The table at `key` as a map of names that the user chooses: each entry that is good.
+    pub(crate) fn map<K: Ord, V>(
+        &self,
+        key: &str,
+        name: impl Fn(&str) -> Result<K, Complaint>,
+        read: impl Fn(&DeValue<'_>) -> Result<V, Complaint>,
+        findings: &mut Findings,
+    ) -> Option<BTreeMap<K, V>> {
+        let table = self.table(key, findings)?;
+        let mut map = BTreeMap::new();
+        for key in table.keys() {
+            match name(key) {
+                Ok(name) => {
+                    if let Some(value) = table.get(key, &read, findings) {
+                        map.insert(name, value);
+                    }
+                }
+                Err(complaint) => table.key_error(key, complaint, findings),
+            }
+        }
+        Some(map)
+    }
+}
+
+/// Long names from a broken file are cut in messages.
+pub(crate) fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    if text.chars().count() <= CHARS_MAX {
+        return text.to_owned();
+    }
+    text.chars().take(CHARS_MAX).chain(['…']).collect()
+}
+
+/// The key path without the table that its header names: `workers.min` of `pool.site.workers.min`.
+fn within_table(path: &str) -> &str {
+    let tables = if path.starts_with("pool.") { 2 } else { 1 };
+    path.splitn(tables + 1, '.').last().unwrap_or(path)
+}
+
+/// What a value is, for "must be …, not …".
+fn article(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// A string without NUL bytes: none could be given to the kernel.
+pub(crate) fn string(value: &DeValue<'_>) -> Result<String, Complaint> {
+    match value {
+        DeValue::String(text) if text.contains('\0') => {
+            Err(Complaint::new("a NUL byte cannot be part of this").hint("remove \\u0000"))
+        }
+        DeValue::String(text) => Ok(text.clone().into_owned()),
+        DeValue::Integer(number) if number.as_str().len() <= 40 => {
+            Err(Complaint::new("this must be a string, not a number")
+                .hint(format!("write \"{number}\"")))
+        }
+        DeValue::Boolean(is_true) => {
+            Err(Complaint::new("this must be a string, not true or false")
+                .hint(format!("write \"{is_true}\"")))
+        }
+        other => Err(Complaint::new(format!(
+            "this must be a string, not {}",
+            article(other)
+        ))),
+    }
+}
+
+/// A string that is not empty.
+pub(crate) fn word(value: &DeValue<'_>) -> Result<String, Complaint> {
+    match string(value)? {
+        text if text.is_empty() => Err(Complaint::new("this must not be empty")),
+        text => Ok(text),
+    }
+}
+
+/// A string that `parse` understands; for a bare number the hint is `example`.
+pub(crate) fn parsed<T>(
+    parse: impl Fn(&str) -> Result<T, Complaint>,
+    example: &str,
+) -> impl Fn(&DeValue<'_>) -> Result<T, Complaint> {
+    move |value| match value {
+        DeValue::String(_) => parse(&string(value)?),
+        other => Err(
+            Complaint::new(format!("this must be a string, not {}", article(other)))
+                .hint(format!("with quotes, as in \"{example}\"")),
+        ),
+    }
+}
+
+/// A whole number within `range`.
+pub(crate) fn number<T: TryFrom<i128>>(
+    range: RangeInclusive<i128>,
+) -> impl Fn(&DeValue<'_>) -> Result<T, Complaint> {
+    move |value| {
+        let complaint = |what: String| {
+            Complaint::new(format!(
+                "this must be a whole number from {} to {}, not {what}",
+                range.start(),
+                range.end()
+            ))
+        };
+        let DeValue::Integer(integer) = value else {
+            return Err(complaint(article(value).to_owned()));
+        };
+        i128::from_str_radix(integer.as_str(), integer.radix())
+            .ok()
+            .filter(|number| range.contains(number))
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| complaint(shortened(&integer.to_string())))
+    }
+}
+
+/// One word of a fixed set; `later` are words of the interface that are not built, each with what to write instead.
+pub(crate) fn choice<T: Copy>(
+    key: &'static str,
+    words: &'static [(&'static str, T)],
+    later: &'static [(&'static str, &'static str)],
+) -> impl Fn(&DeValue<'_>) -> Result<T, Complaint> {
+    move |value| choose(key, words, later, &string(value)?)
+}
+
+/// The same for a word that stands on the command line.
+pub(crate) fn choose<T: Copy>(
+    key: &str,
+    words: &[(&str, T)],
+    later: &[(&str, &str)],
+    text: &str,
+) -> Result<T, Complaint> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*meaning);
+    }
+    if let Some((_, instead)) = later.iter().find(|(word, _)| *word == text) {
+        return Err(
+            Complaint::new(format!("`{key} = \"{text}\"` is not in this version")).hint(*instead),
+        );
+    }
+    let names = words.iter().map(|(word, _)| *word);
+    let complaint = Complaint::new(format!("`{key}` cannot be {:?}", shortened(text)));
+    Err(match known::suggestion(names.clone(), text) {
+        Some(name) => complaint.hint(format!("did you mean \"{name}\"?")),
+        None => complaint.hint(format!(
+            "one of {}",
+            names
+                .map(|name| format!("\"{name}\""))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )),
+    })
+}

@@ -1,0 +1,192 @@
+//! The configuration as meant: every default applied, every value checked for its own sense.
+//!
+//! Nothing here has been compared with the machine (users, directories, executables): that is `machine.rs`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration: one supervisor and its pools.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file that it was read from; `None` for `run -- COMMAND`.
+    pub source: Option<PathBuf>,
+    /// `[supervisor]`.
+    pub supervisor: Supervisor,
+    /// `[pool.NAME]`, in the order of their names.
+    pub pools: BTreeMap<String, Pool>,
+}
+
+/// `[supervisor]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Supervisor {
+    /// Where the control socket lives; `None` means the default of interface.md, section 2 (BASE/ID).
+    pub runtime_dir: Option<PathBuf>,
+    /// Relative to the runtime directory.
+    pub control: PathBuf,
+    /// How messages are written.
+    pub log: Log,
+    /// What is worth a message.
+    pub log_level: LogLevel,
+}
+
+/// `log = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// Journald where stderr is the journal's stream, else human.
+    Auto,
+    /// One line for a person.
+    Human,
+    /// One JSON object a line.
+    Json,
+    /// Native journal entries.
+    Journald,
+}
+
+/// `log-level = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what needs a person now.
+    Error,
+    /// What may need a person.
+    Warning,
+    /// The events of interface.md, section 5.
+    Info,
+    /// For developers.
+    Debug,
+}
+
+/// `[pool.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// Its name: 1 to 64 of `a-z A-Z 0-9 - _`.
+    pub name: String,
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// Working directory; `None` is the supervisor's own for `run -- COMMAND`, the config file's directory otherwise.
+    pub directory: Option<PathBuf>,
+    /// `None` only when not started as root.
+    pub user: Option<String>,
+    /// `None` is the user's own group.
+    pub group: Option<String>,
+    /// Variables of the worker, after the small clean environment.
+    pub environment: BTreeMap<String, String>,
+    /// Names that are passed on from the supervisor's own environment.
+    pub pass_environment: Vec<String>,
+    /// Public addresses; never empty.
+    pub listen: Vec<Listen>,
+    /// Mode, owner and backlog of the unix sockets (the backlog counts for TCP too).
+    pub socket: Socket,
+    /// TCP clients that may connect; empty is everybody. Given to workers as `FCGI_WEB_SERVER_ADDRS`.
+    pub allowed_clients: Vec<IpAddr>,
+    /// Who accepts.
+    pub mode: Mode,
+    /// How the worker gets its socket.
+    pub pass: Pass,
+    /// Bounds of the number of workers.
+    pub workers: Workers,
+    /// The file mode creation mask of workers.
+    pub umask: u32,
+    /// Soft and hard limits of workers, by `RLIMIT_` name in lower case without the prefix (`nofile`, `core`, `as` …).
+    pub rlimits: BTreeMap<String, u64>,
+    /// Recycle when a worker's private memory passes so many bytes; `None` is never.
+    pub max_memory: Option<u64>,
+    /// Recycle when a worker is so old; `None` is never.
+    pub max_age: Option<Duration>,
+    /// A worker that is not ready in time is killed.
+    pub ready_timeout: Duration,
+    /// A worker that has not left in time is killed.
+    pub stop_timeout: Duration,
+    /// `[pool.NAME.breaker]`.
+    pub breaker: Breaker,
+    /// `[pool.NAME.exit-codes]`: your names for your codes.
+    pub exit_codes: BTreeMap<u8, String>,
+    /// Codes that mean "this generation is broken".
+    pub broken_codes: Vec<u8>,
+    /// Codes that mean "a dependency is away".
+    pub unavailable_codes: Vec<u8>,
+}
+
+/// One entry of `listen`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Listen {
+    /// `unix:PATH`; a relative path is relative to the runtime directory.
+    Unix(PathBuf),
+    /// `ADDR:PORT`, v4 or `[v6]`.
+    Tcp(SocketAddr),
+    /// `fd:N`, inherited.
+    Fd(i32),
+    /// `systemd:NAME`, from `LISTEN_FDS` and `LISTEN_FDNAMES`.
+    Systemd(String),
+}
+
+/// `socket = { … }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Socket {
+    /// Permission bits; 0660 by default.
+    pub mode: u32,
+    /// `None`: the pool's user.
+    pub owner: Option<String>,
+    /// `None`: the pool's group.
+    pub group: Option<String>,
+    /// listen(2)'s backlog; 1024 by default.
+    pub backlog: u32,
+}
+
+/// `mode = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The workers accept on the pool's own socket.
+    Direct,
+}
+
+/// `pass = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// FastCGI's fd 0.
+    Stdin,
+    /// sd_listen_fds(3): fds from 3, `LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`.
+    ListenFds,
+}
+
+/// `workers = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// Never fewer.
+    pub min: u32,
+    /// Never more.
+    pub max: u32,
+    /// Growth at a time.
+    pub step: u32,
+    /// How long a worker above `min` may be idle.
+    pub idle: Duration,
+}
+
+/// `[pool.NAME.breaker]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Breaker {
+    /// Opens at so many failures …
+    pub failures: u32,
+    /// … within so long.
+    pub within: Duration,
+    /// After a fresh zygote.
+    pub grace: Duration,
+    /// First wait of the backoff.
+    pub backoff_first: Duration,
+    /// Longest wait of the backoff.
+    pub backoff_max: Duration,
+    /// What when nothing helps.
+    pub then: Then,
+    /// A generation is proven after so long without a failure.
+    pub prove: Duration,
+}
+
+/// `then = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Stay, and try one canary at a time.
+    Hold,
+    /// Leave with 69 when nothing of this supervisor has served for 60 s.
+    Exit,
+}
