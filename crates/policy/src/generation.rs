@@ -104,6 +104,8 @@ pub(crate) struct Generation {
     pub(crate) started: Instant,
     /// A worker of it has passed its verify request.
     pub(crate) verified: bool,
+    /// People were told that it serves.
+    pub(crate) announced: bool,
     pub(crate) proven: bool,
     pub(crate) proof_due: Option<Instant>,
     /// The generation that served when its reload began.
@@ -146,6 +148,7 @@ impl Generation {
             credit: 0,
             started: now,
             verified: false,
+            announced: false,
             proven: false,
             proof_due: None,
             predecessor,

@@ -143,7 +143,7 @@ pub enum Note {
         /// The worker that failed, if one did.
         worker: Option<WorkerId>,
     },
-    /// All slots are its own.
+    /// It serves: at a reload, all slots are its own.
     GenerationServing {
         /// Which pool.
         pool: PoolId,

@@ -215,10 +215,7 @@ impl Pool {
         self.owed = 0;
         self.close(turn);
         self.take_figures(turn, rollout.to);
-        turn.report(Note::GenerationServing {
-            pool: self.id,
-            generation: rollout.to,
-        });
+        self.announce(turn);
     }
 
     /// The serving generation has run long enough without a failure.

@@ -234,7 +234,13 @@ impl Pool {
                 self.told
             }
         } else if !self.breaker.is_closed() {
-            Told::Degraded
+            // A canary that dies again and again is no news: the way up is told when a trial has passed.
+            let passed = matches!(self.breaker, Breaker::Refilling { .. });
+            if self.told == Told::Down && !passed {
+                Told::Down
+            } else {
+                Told::Degraded
+            }
         } else if ready >= self.min.min(self.target) {
             Told::Serving
         } else {
@@ -244,11 +250,23 @@ impl Pool {
             self.told = told;
             let pool = self.id;
             match told {
-                Told::Serving => turn.report(Note::PoolServing { pool }),
+                Told::Serving => {
+                    self.announce(turn);
+                    turn.report(Note::PoolServing { pool });
+                }
                 Told::Degraded => turn.report(Note::PoolDegraded { pool }),
                 Told::Down => turn.report(Note::PoolDown { pool }),
                 Told::Nothing => {}
             }
+        }
+    }
+
+    /// Tells once that the serving generation has come to serve.
+    pub(crate) fn announce(&mut self, turn: &mut Turn<'_>) {
+        let (pool, generation) = (self.id, self.serving);
+        if let Some(entry) = self.generation(generation).filter(|entry| !entry.announced) {
+            entry.announced = true;
+            turn.report(Note::GenerationServing { pool, generation });
         }
     }
 
