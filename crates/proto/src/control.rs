@@ -298,7 +298,9 @@ impl Request {
 
     /// Whether its values make sense by themselves.
     pub fn check(&self) -> Result<(), Refusal> {
-        let usage = |message: String| Err(Refusal::new(ExitCode::Usage, message));
+        let usage = |message: String, hint: &str| {
+            Err(Refusal::new(ExitCode::Usage, message).with_hint(hint))
+        };
         if let Some(pool) = self.pool()
             && !is_pool_name(pool)
         {
@@ -307,26 +309,32 @@ impl Request {
                 .filter(|c| !c.is_control())
                 .take(POOL_NAME_MAX)
                 .collect();
-            return usage(format!(
-                "`{shown}` is no pool's name: 1 to {POOL_NAME_MAX} of a-z, A-Z, 0-9, - and _"
-            ));
+            let hint =
+                "a name has 1 to 64 of a-z, A-Z, 0-9, - and _; `steadfast status` shows them";
+            return usage(format!("`{shown}` is no pool's name"), hint);
         }
+        let bounds = "write N or MIN..MAX, for example 4 or 2..8";
         match *self {
-            Request::Events { n, .. } if n > EVENTS_MAX => {
-                usage(format!("more than {EVENTS_MAX} events asked for"))
-            }
+            Request::Events { n, .. } if n > EVENTS_MAX => usage(
+                format!("{n} events asked for, more than {EVENTS_MAX}"),
+                "ask for fewer with -n N",
+            ),
             Request::Reload {
                 timeout_ms: Some(timeout),
                 ..
-            } if timeout > TIMEOUT_MS_MAX => usage("a timeout of more than a week".to_owned()),
+            } if timeout > TIMEOUT_MS_MAX => usage(
+                "a timeout of more than a week".to_owned(),
+                "leave it out to wait for ever",
+            ),
             Request::Scale { min, max, .. } if min > max => {
-                usage(format!("min {min} is above max {max}"))
+                usage(format!("min {min} is above max {max}"), bounds)
             }
-            Request::Scale { max: 0, .. } => {
-                usage("max is 0; to stop a pool use `steadfast stop POOL`".to_owned())
-            }
+            Request::Scale { max: 0, .. } => usage(
+                "a pool of no workers at all".to_owned(),
+                "to stop a pool use `steadfast stop POOL`",
+            ),
             Request::Scale { max, .. } if max > WORKERS_MAX => {
-                usage(format!("max {max} is above {WORKERS_MAX}"))
+                usage(format!("{max} workers are more than {WORKERS_MAX}"), bounds)
             }
             _ => Ok(()),
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// How much an event matters, in the order of the words of `log-level`.
+/// How much an event matters, the gravest first; `log-level` counts `notice` as `info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
@@ -11,6 +11,8 @@ pub enum Level {
     Error,
     /// May need a person.
     Warning,
+    /// Good to know for whoever looks after it.
+    Notice,
     /// Worth knowing.
     Info,
     /// For developers.
@@ -23,6 +25,7 @@ impl Level {
         match self {
             Level::Error => "error",
             Level::Warning => "warning",
+            Level::Notice => "notice",
             Level::Info => "info",
             Level::Debug => "debug",
         }

@@ -1,0 +1,302 @@
+//! The command line as typed.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::units::parse_duration;
+
+/// What `steadfast -h` prints below the options.
+const EXAMPLES: &str = "\
+Examples:
+  steadfast run --mode direct --listen 127.0.0.1:9000 --workers 4 --user www-data \\
+      -- perl site.fcgi              four workers, without a file
+  steadfast run -c steadfast.toml    keep the pools of a file alive, in the foreground
+  steadfast check -c steadfast.toml  show every error of a file at once
+  steadfast status --watch           pools and workers, redrawn each second
+  steadfast reload --wait            new code: canary first, then worker by worker
+
+The supervisor is found by -c FILE or --control PATH, else by ./steadfast.toml,
+/etc/steadfast/steadfast.toml, or as the only one of this user that runs.
+Exit codes: 0 good, 1 failed, 2 usage, 69 nothing serves, 70 bug, 71 system call
+failed at start, 75 timed out, 77 not allowed, 78 configuration.";
+
+/// Keeps pools of FastCGI workers alive. A broken worker or deploy never takes the site down.
+#[derive(Debug, Parser)]
+#[command(name = "steadfast", version, disable_help_subcommand = true, subcommand_help_heading = "Verbs", subcommand_value_name = "VERB", after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// The same as `check`
+    #[arg(short = 't', display_order = 99)]
+    pub(crate) test: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// Which supervisor.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Target {
+    /// The configuration file
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "FILE",
+        global = true,
+        display_order = 100
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// The supervisor's control socket
+    #[arg(long, value_name = "PATH", global = true, display_order = 101)]
+    pub(crate) control: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Be the supervisor, in the foreground
+    Run(Run),
+    /// Show every error of a configuration at once
+    Check(Check),
+    /// Show pools and workers; exit 69 if a pool has no worker that serves
+    Status(Status),
+    /// Show what happened
+    Events(Events),
+    /// Load the configuration and the code again, without an outage
+    Reload(Reload),
+    /// Stop a pool, or the supervisor, gracefully
+    Stop {
+        /// Without it, everything is stopped and the supervisor leaves
+        #[arg(value_name = "POOL")]
+        pool: Option<String>,
+    },
+    /// Start a stopped pool
+    Start {
+        #[arg(value_name = "POOL")]
+        pool: String,
+    },
+    /// Stop and start a pool
+    Restart {
+        #[arg(value_name = "POOL")]
+        pool: String,
+    },
+    /// Change how many workers a pool has, until the next reload
+    Scale {
+        #[arg(value_name = "POOL")]
+        pool: String,
+        /// As many as this, or MIN..MAX
+        #[arg(value_name = "N|MIN..MAX")]
+        workers: Bounds,
+    },
+    /// Let one worker finish and leave; another takes its place
+    Drain {
+        #[arg(value_name = "POOL/SLOT")]
+        seat: Seat,
+    },
+    /// Kill one worker; another takes its place
+    Kill {
+        #[arg(value_name = "POOL/SLOT")]
+        seat: Seat,
+    },
+    /// Close a pool's breaker and try at once, or open it
+    Breaker {
+        #[arg(value_name = "POOL")]
+        pool: String,
+        #[arg(value_name = "reset|trip")]
+        action: Action,
+    },
+}
+
+/// `steadfast run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast run    ./steadfast.toml, else /etc/steadfast/steadfast.toml
+  steadfast run -c site.toml --log json
+  steadfast run --mode direct --listen unix:/run/site.sock --workers 4 --user www-data \\
+      -- perl site.fcgi
+
+TERM, QUIT and the first INT stop gracefully, a second TERM or INT at once; HUP reloads.")]
+pub(crate) struct Run {
+    /// Where visitors connect: unix:PATH, ADDR:PORT, fd:N, systemd:NAME; may be repeated
+    #[arg(long, value_name = "ADDR", requires = "command")]
+    pub(crate) listen: Vec<String>,
+    /// How many workers: N or MIN..MAX
+    #[arg(long, value_name = "N|MIN..MAX", requires = "command")]
+    pub(crate) workers: Option<String>,
+    /// Who accepts: direct (the workers)
+    #[arg(long, value_name = "MODE", requires = "command")]
+    pub(crate) mode: Option<String>,
+    /// How workers are made: exec
+    #[arg(long, value_name = "HOW", requires = "command")]
+    pub(crate) launch: Option<String>,
+    #[arg(long, value_name = "REQUEST", requires = "command", hide = true)]
+    pub(crate) verify: Option<String>,
+    /// Who the workers are; needed when started as root
+    #[arg(long, value_name = "NAME", requires = "command")]
+    pub(crate) user: Option<String>,
+    /// The pool's name; else the program's
+    #[arg(long, value_name = "NAME", requires = "command")]
+    pub(crate) name: Option<String>,
+    #[arg(long, value_name = "ADDR", requires = "command", hide = true)]
+    pub(crate) ops: Option<String>,
+    /// How messages are written; auto: journald where stderr is the journal's, else human
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log: Option<LogFormat>,
+    /// Write every fact that the policy is told to this file, to replay it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// The worker's program, instead of a configuration file
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "config")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Auto,
+    Human,
+    Json,
+    Journald,
+}
+
+/// `steadfast check`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Check {
+    /// Also start one worker of each pool on a private socket, until it is ready
+    #[arg(long)]
+    pub(crate) boot: bool,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `steadfast status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Only this pool
+    #[arg(value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Redraw each second, until ^C
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
+}
+
+/// `steadfast events`.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Follow: go on with those that come
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+    /// How many of the last ones
+    #[arg(short = 'n', value_name = "N", default_value_t = 50)]
+    pub(crate) number: u32,
+    /// Only this pool's
+    #[arg(long, value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `steadfast reload`.
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Only this pool
+    #[arg(value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// Until the new generation serves: exit 0; 1 when it was refused or rolled back
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Wait no longer than this, such as 90s: exit 75, the reload goes on
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Action {
+    Reset,
+    Trip,
+}
+
+/// `N` or `MIN..MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) min: u32,
+    pub(crate) max: u32,
+}
+
+impl FromStr for Bounds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bounds, String> {
+        let number = |text: &str| {
+            text.parse::<u32>()
+                .map_err(|_| "no number of workers; write for example `4` or `2..8`".to_owned())
+        };
+        match text.split_once("..") {
+            Some((min, max)) => Ok(Bounds {
+                min: number(min)?,
+                max: number(max)?,
+            }),
+            None => number(text).map(|both| Bounds {
+                min: both,
+                max: both,
+            }),
+        }
+    }
+}
+
+/// `POOL/SLOT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) pool: String,
+    pub(crate) slot: u32,
+}
+
+impl FromStr for Seat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Seat, String> {
+        let help = || {
+            "no worker; write POOL/SLOT as `steadfast status` shows them, for example `site/2`"
+                .to_owned()
+        };
+        let (pool, slot) = text.split_once('/').ok_or_else(help)?;
+        Ok(Seat {
+            pool: pool.to_owned(),
+            slot: slot.parse().map_err(|_| help())?,
+        })
+    }
+}
+
+/// Reads the arguments, the program's name first.
+///
+/// # Errors
+/// clap's: also `--help` and `--version` are "errors", whose text goes to stdout.
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+) -> Result<Arguments, clap::Error> {
+    let mut command = Arguments::command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let arguments =
+        Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    match (&arguments.verb, arguments.test) {
+        (None, false) => {
+            let message = "no verb; `steadfast -h` shows them all";
+            Err(command.error(clap::error::ErrorKind::MissingSubcommand, message))
+        }
+        (Some(_), true) => {
+            let message = "-t is a verb by itself; write `steadfast -t -c FILE`";
+            Err(command.error(clap::error::ErrorKind::ArgumentConflict, message))
+        }
+        (Some(_), false) | (None, true) => Ok(arguments),
+    }
+}
+
+#[cfg(test)]
+#[path = "arguments_tests.rs"]
+mod tests;

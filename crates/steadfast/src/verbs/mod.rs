@@ -1,0 +1,59 @@
+//! Which room does which verb.
+
+mod check;
+mod events;
+mod order;
+mod reload;
+mod run;
+mod status;
+
+use steadfast_proto::control::{BreakerAction, Request};
+use steadfast_proto::exit::ExitCode;
+
+use crate::arguments::{Action, Arguments, Check, Verb};
+use crate::failure::Failure;
+use crate::places::Around;
+
+/// Does what the arguments say and gives the exit code.
+///
+/// # Errors
+/// What a person must be told, with the exit code.
+pub(crate) fn perform(arguments: Arguments) -> Result<u8, Failure> {
+    let around = Around::here()?;
+    let target = arguments.target;
+    // `-t` is `check`; parsing has made sure that one of the two is there.
+    let Some(verb) = arguments.verb else {
+        return check::check(&Check::default(), &target, &around).map(ExitCode::number);
+    };
+    let order = |request: &Request| order::order(request, &target, &around).map(ExitCode::number);
+    match verb {
+        Verb::Run(run) => run::run(run, target, &around),
+        Verb::Check(check) => check::check(&check, &target, &around).map(ExitCode::number),
+        Verb::Status(status) => status::status(&status, &target, &around).map(ExitCode::number),
+        Verb::Events(events) => events::events(&events, &target, &around).map(ExitCode::number),
+        Verb::Reload(reload) => reload::reload(reload, &target, &around).map(ExitCode::number),
+        Verb::Stop { pool } => order(&Request::Stop { pool }),
+        Verb::Start { pool } => order(&Request::Start { pool }),
+        Verb::Restart { pool } => order(&Request::Restart { pool }),
+        Verb::Scale { pool, workers } => order(&Request::Scale {
+            pool,
+            min: workers.min,
+            max: workers.max,
+        }),
+        Verb::Drain { seat } => order(&Request::Drain {
+            pool: seat.pool,
+            slot: seat.slot,
+        }),
+        Verb::Kill { seat } => order(&Request::Kill {
+            pool: seat.pool,
+            slot: seat.slot,
+        }),
+        Verb::Breaker { pool, action } => {
+            let action = match action {
+                Action::Reset => BreakerAction::Reset,
+                Action::Trip => BreakerAction::Trip,
+            };
+            order(&Request::Breaker { pool, action })
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `steadfast run`: hands a checked configuration to the supervisor.
+
+use steadfast_config::command_line::{self, CommandLine};
+use steadfast_config::load;
+use steadfast_config::report::Report;
+use steadfast_config::types::Log;
+use steadfast_proto::exit::ExitCode;
+use steadfast_supervisor::run::{self, ConfigSource, Options};
+
+use crate::arguments::{LogFormat, Run, Target};
+use crate::failure::Failure;
+use crate::output;
+use crate::places::{self, Around};
+
+/// Gives the supervisor's own exit code.
+pub(super) fn run(arguments: Run, target: Target, around: &Around) -> Result<u8, Failure> {
+    let context = around.context();
+    let control = target.control.clone();
+    let (log, record) = (arguments.log, arguments.record.clone());
+    let (loaded, source) = if arguments.command.is_empty() {
+        let file = places::configuration(target.config.as_deref(), around)?;
+        (load::load(&file, &context), ConfigSource::File(file))
+    } else {
+        let command_line = command_line(arguments, target);
+        let loaded = command_line::from_command(&command_line, &context);
+        (loaded, ConfigSource::CommandLine(Box::new(command_line)))
+    };
+    let mut loaded = loaded.map_err(|report| broken(&report))?;
+    if !loaded.warnings.is_empty() {
+        output::message(&loaded.warnings.render(output::stderr_style().colour));
+    }
+    if let Some(log) = log {
+        loaded.config.supervisor.log = log_of(log);
+    }
+    let directory = around.directory.clone();
+    Ok(run::run(Options {
+        loaded,
+        source,
+        directory,
+        record,
+        control,
+        version: env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// The report as a failure; drawn, it has its own heads and hints.
+pub(super) fn broken(report: &Report) -> Failure {
+    Failure::new(
+        ExitCode::Configuration,
+        report.render(output::stderr_style().colour),
+    )
+}
+
+fn command_line(arguments: Run, target: Target) -> CommandLine {
+    CommandLine {
+        command: arguments.command,
+        listen: arguments.listen,
+        workers: arguments.workers,
+        mode: arguments.mode,
+        launch: arguments.launch,
+        verify: arguments.verify,
+        ops: arguments.ops,
+        user: arguments.user,
+        name: arguments.name,
+        control: target.control,
+    }
+}
+
+const fn log_of(format: LogFormat) -> Log {
+    match format {
+        LogFormat::Auto => Log::Auto,
+        LogFormat::Human => Log::Human,
+        LogFormat::Json => Log::Json,
+        LogFormat::Journald => Log::Journald,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Verb, parse};
+    use steadfast_proto::runtime::Surroundings;
+
+    fn perform(line: &str) -> Failure {
+        let arguments = parse(line.split_whitespace()).expect(line);
+        let Some(Verb::Run(run_arguments)) = arguments.verb else {
+            panic!("run")
+        };
+        let around = Around {
+            directory: "/nowhere".into(),
+            surroundings: Surroundings::default(),
+        };
+        run(run_arguments, arguments.target, &around).expect_err("refused")
+    }
+
+    #[test]
+    fn what_is_not_in_this_version_is_refused_as_configuration() {
+        let tail = "--mode direct --listen 127.0.0.1:1 -- /bin/true";
+        for option in ["--verify /health", "--ops 127.0.0.1:2", "--launch zygote"] {
+            let failure = perform(&format!("steadfast run {option} {tail}"));
+            assert_eq!(failure.code, ExitCode::Configuration, "{option}");
+            assert!(
+                failure.message.contains("not in this version"),
+                "{}",
+                failure.message
+            );
+        }
+        let failure = perform("steadfast run --listen 127.0.0.1:1 -- /bin/true");
+        assert!(
+            failure.message.contains("not in this version"),
+            "queue mode: {}",
+            failure.message
+        );
+    }
+
+    #[test]
+    fn all_mistakes_of_a_command_line_come_at_once() {
+        let failure =
+            perform("steadfast run --mode direct --listen nowhere --workers some -- /bin/true");
+        assert!(
+            failure.message.contains("nowhere") && failure.message.contains("some"),
+            "{}",
+            failure.message
+        );
+    }
+
+    #[test]
+    fn a_file_that_does_not_exist_is_named() {
+        let failure = perform("steadfast run -c /nowhere/x.toml");
+        assert_eq!(failure.code, ExitCode::Configuration);
+        assert!(
+            failure.message.contains("/nowhere/x.toml"),
+            "{}",
+            failure.message
+        );
+    }
+}
