@@ -1,0 +1,338 @@
+//! Asserts the laws that wait: what must have happened by now, and how often.
+
+use steadfast_policy::figures::Mode;
+use steadfast_policy::ids::PoolId;
+use steadfast_policy::policy::Policy;
+use steadfast_policy::time::Instant;
+use steadfast_policy::view::BreakerState;
+
+use crate::agenda::{MILLI, Nanos, SECOND};
+use crate::book::{Book, Page};
+use crate::case::{Act, Case, Profile};
+use crate::law::{Breach, Law};
+
+/// The policy may be so late by its own figures (a deadline is met when it is told the time).
+const SLACK: Nanos = 200 * MILLI;
+
+/// After a stop's deadline: KILL, and a second for what KILL does not remove.
+const STOP_SLACK: Nanos = 15 * SECOND;
+
+/// All is well again so long after the last fault.
+const RECOVERY: Nanos = 200 * SECOND;
+
+/// What is remembered of one pool from step to step.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    breaker: BreakerState,
+    /// Since when the breaker is not closed.
+    open_since: Nanos,
+    /// The trial worker of the open breaker.
+    canary: Option<usize>,
+    /// Since when nothing serves and the breaker is open.
+    dark_since: Option<Nanos>,
+    /// Since when workers are missing and none was started.
+    short_since: Option<Nanos>,
+    /// Since when somebody waits and could be helped.
+    need_since: Option<Nanos>,
+}
+
+/// The laws that wait.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    profile: Profile,
+    seen: Vec<Seen>,
+    steps: u64,
+    second: Nanos,
+    wakes: u32,
+    orders: usize,
+    /// The last choice of the case that is a fault or an operator's.
+    horizon: Nanos,
+    quiet_after_calm: bool,
+}
+
+fn breach(law: Law, now: Nanos, detail: String) -> Result<(), Breach> {
+    Err(Breach { law, at: now, detail })
+}
+
+impl Watch {
+    pub(crate) fn new(case: &Case) -> Watch {
+        let seen = Seen {
+            breaker: BreakerState::Closed,
+            open_since: 0,
+            canary: None,
+            dark_since: None,
+            short_since: None,
+            need_since: None,
+        };
+        let quiet_after_calm = case
+            .calm
+            .is_some_and(|calm| case.choices.iter().all(|choice| choice.at < calm || matches!(choice.act, Act::Lie(_))));
+        Watch {
+            profile: case.profile,
+            seen: vec![seen; case.pools.len()],
+            steps: 0,
+            second: 0,
+            wakes: 0,
+            orders: 0,
+            horizon: case.horizon * MILLI,
+            quiet_after_calm,
+        }
+    }
+
+    /// Whether the breaker was closed before this step.
+    pub(crate) fn was_closed(&self, pool: PoolId) -> bool {
+        self.seen[pool.0 as usize].breaker == BreakerState::Closed
+    }
+
+    /// A worker was started in this step.
+    pub(crate) fn started(&mut self, now: Nanos, book: &Book, w: usize) -> Result<(), Breach> {
+        let known = &book.known[w];
+        let page = &book.pages[known.pool];
+        let seen = &mut self.seen[known.pool];
+        seen.short_since = None;
+        self.judge_start_rate(now, page)?;
+        let seen = &mut self.seen[known.pool];
+        let line_served = page.lines.iter().any(|line| line.number == known.generation && line.served > 0);
+        if seen.breaker == BreakerState::Closed || page.figures.mode == Mode::Direct && line_served {
+            return Ok(());
+        }
+        let other = seen.canary.filter(|&canary| {
+            let canary = &book.known[canary];
+            let on_probation = match canary.ready {
+                None => true,
+                Some(ready) => now < ready + 30 * SECOND && served_since(page, ready) < 20 && canary.served < 20,
+            };
+            !canary.gone && canary.leaving.is_none() && canary.generation == known.generation && on_probation
+        });
+        if let Some(other) = other {
+            let (id, other) = (known.id, book.known[other].id);
+            return breach(Law::CanaryAlone, now, format!("Worker {id} beside worker {other}."));
+        }
+        seen.canary = Some(w);
+        Ok(())
+    }
+
+    fn judge_start_rate(&self, now: Nanos, page: &Page) -> Result<(), Breach> {
+        let dead = page.served.is_empty() && page.serving == 0 && page.none_since + 60 * SECOND <= now;
+        if !dead || now < 60 * SECOND || !page.asks.is_empty() {
+            return Ok(());
+        }
+        let bound = 2 * page.max_seen as usize + 20 + 2 * page.blameless.len();
+        let starts = page.starts.len();
+        match starts > bound {
+            true => breach(Law::StartRate, now, format!("{starts} of at most {bound} in a minute.")),
+            false => Ok(()),
+        }
+    }
+
+    /// After the policy has answered a fact.
+    pub(crate) fn step(
+        &mut self,
+        now: Nanos,
+        book: &mut Book,
+        policy: &Policy,
+        woken: bool,
+        orders: usize,
+    ) -> Result<(), Breach> {
+        self.steps += 1;
+        if woken && policy.next_deadline().is_some_and(|at| at.as_nanos() <= now) {
+            return breach(Law::DeadlineAhead, now, String::new());
+        }
+        self.judge_haste(now, book, woken, orders)?;
+        let view = policy.view(Instant::from_nanos(now));
+        for pool in 0..book.pages.len() {
+            let Some(shown) = view.pool(PoolId(pool as u32)) else {
+                continue;
+            };
+            let breaker = shown.breaker();
+            let seen = &mut self.seen[pool];
+            let was = std::mem::replace(&mut seen.breaker, breaker.state);
+            if was == BreakerState::Closed && breaker.state != BreakerState::Closed {
+                seen.open_since = now;
+                seen.canary = None;
+            }
+            if let Some(until) = breaker.until.filter(|_| breaker.state == BreakerState::Open) {
+                let until = until.as_nanos();
+                let over = until + SECOND < now && !book.was_late_since(until) && book.shutdown.is_none();
+                // A late turn moves the deadline.
+                let far = until > now + 61 * SECOND && book.lates.is_empty();
+                if (over || far) && book.pages[pool].stop.is_none() {
+                    return breach(Law::OpenLimit, now, format!("Until {} s.", until / SECOND));
+                }
+            }
+            self.judge_fallback(now, book, pool, breaker.state)?;
+            self.judge_leaving(now, book, pool)?;
+            self.judge_pace(now, book, pool, breaker.state)?;
+            if self.steps.is_multiple_of(16) {
+                let (shown, live) = (shown.counts().total, book.pages[pool].live.len());
+                if shown as usize != live {
+                    return breach(Law::CountsAgree, now, format!("{shown} instead of {live}."));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_haste(&mut self, now: Nanos, book: &Book, woken: bool, orders: usize) -> Result<(), Breach> {
+        if now / SECOND != self.second {
+            (self.second, self.wakes, self.orders) = (now / SECOND, 0, 0);
+        }
+        self.wakes += u32::from(woken);
+        self.orders += orders;
+        let workers: usize = book.pages.iter().map(|page| page.live.len() + page.max_seen as usize).sum();
+        let (wakes, orders) = (60 + 8 * workers, 300 + 40 * workers);
+        match self.wakes as usize > wakes || self.orders > orders {
+            true => breach(
+                Law::NoLivelock,
+                now,
+                format!("{} wakes and {} orders in a second.", self.wakes, self.orders),
+            ),
+            false => Ok(()),
+        }
+    }
+
+    fn judge_fallback(&mut self, now: Nanos, book: &Book, pool: usize, breaker: BreakerState) -> Result<(), Breach> {
+        let page = &book.pages[pool];
+        if page.fallback && page.serving > 0 {
+            return breach(Law::FallbackOff, now, format!("{} serve.", page.serving));
+        }
+        let seen = &mut self.seen[pool];
+        let dark = breaker != BreakerState::Closed
+            && page.serving == 0
+            && (page.figures.min > 0 || page.waiting > 0)
+            && page.figures.mode == Mode::Queue
+            && page.stop.is_none()
+            && book.shutdown.is_none();
+        if !dark || page.fallback {
+            seen.dark_since = None;
+            return Ok(());
+        }
+        let since = *seen.dark_since.get_or_insert(now.max(page.none_since));
+        match book.awake(since, now) > 500 * MILLI + SLACK {
+            true => breach(Law::FallbackOn, now, format!("Dark for {} ms.", (now - since) / MILLI)),
+            false => Ok(()),
+        }
+    }
+
+    fn judge_leaving(&self, now: Nanos, book: &Book, pool: usize) -> Result<(), Breach> {
+        let page = &book.pages[pool];
+        let stop_timeout = page.figures.stop_timeout.as_nanos() as Nanos;
+        for &w in &page.leaving {
+            let known = &book.known[w];
+            if known.killed.is_some() {
+                continue;
+            }
+            let Some(leaving) = known.leaving else { continue };
+            if known.termed.is_some() && book.awake(known.termed_last, now) > SECOND + SLACK {
+                return breach(Law::TermAgain, now, format!("Worker {}.", known.id));
+            }
+            let since = book.awake(leaving, now);
+            let word = known.word.is_some_and(|at| book.awake(at, now) > 10 * SECOND + SLACK);
+            if since > stop_timeout + SLACK || word {
+                return breach(Law::KillComes, now, format!("Worker {}.", known.id));
+            }
+        }
+        let ready_timeout = page.figures.ready_timeout.as_nanos() as Nanos;
+        let verify_timeout = page.figures.verify_timeout.as_nanos() as Nanos;
+        for &w in &page.starting {
+            let known = &book.known[w];
+            let late = match (known.ready, known.verifying) {
+                (None, _) => book.awake(known.started, now) > ready_timeout + SLACK,
+                (Some(_), Some(at)) => book.awake(at, now) > verify_timeout + SLACK,
+                (Some(_), None) => false,
+            };
+            if late {
+                return breach(Law::ReadyTimeout, now, format!("Worker {}.", known.id));
+            }
+        }
+        match page.stop.filter(|_| !page.restarting && !page.stopped) {
+            Some(at) if book.awake(at, now) > stop_timeout + STOP_SLACK => {
+                breach(Law::StopEnds, now, format!("Pool {pool}, {} live.", page.live.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What must be started in time.
+    fn judge_pace(&mut self, now: Nanos, book: &Book, pool: usize, breaker: BreakerState) -> Result<(), Breach> {
+        let page = &book.pages[pool];
+        let seen = &mut self.seen[pool];
+        let running = page.stop.is_none() && book.shutdown.is_none();
+        if self.profile == Profile::Deploys
+            && running
+            && page.has_served
+            && page.serving == 0
+            && book.awake(page.none_since, now) > 60 * SECOND
+        {
+            return breach(Law::DeployDown, now, String::new());
+        }
+        let short = (page.live.len() as u32) < page.figures.min && running && page.starting.is_empty();
+        let served = page.lines.last().is_some_and(|line| line.served > 0);
+        if self.profile == Profile::Productive && short && served {
+            let since = *seen.short_since.get_or_insert(now);
+            if book.awake(since, now) > 5 * SECOND + SLACK {
+                return breach(Law::Throttle, now, format!("{} live.", page.live.len()));
+            }
+        } else {
+            seen.short_since = None;
+        }
+        let need = page.waiting > 0
+            && running
+            && page.starting.is_empty()
+            && breaker == BreakerState::Closed
+            && (page.live.len() as u32) < page.figures.max
+            && page.failures.is_empty()
+            && page.blameless.is_empty()
+            && page.asks.is_empty();
+        if need {
+            let since = *seen.need_since.get_or_insert(now);
+            if book.awake(since, now) > 2 * SECOND {
+                return breach(Law::Growth, now, format!("{} wait, {} live.", page.waiting, page.live.len()));
+            }
+        } else {
+            seen.need_since = None;
+        }
+        Ok(())
+    }
+
+    /// At the end of the world.
+    pub(crate) fn finish(&self, now: Nanos, book: &Book, policy: &Policy, finished: bool) -> Result<(), Breach> {
+        if let Some(at) = book.shutdown {
+            let longest = book.pages.iter().map(|page| page.figures.stop_timeout.as_nanos() as Nanos).max();
+            let end = longest.unwrap_or(0) + STOP_SLACK;
+            let now = now.max(self.horizon);
+            return match !finished && book.awake(at, now) > end {
+                true => breach(Law::StopEnds, now, "No end of all.".into()),
+                false => Ok(()),
+            };
+        }
+        let Some(calm) = book.calm.filter(|_| self.quiet_after_calm) else {
+            return Ok(());
+        };
+        if finished || self.horizon < calm + RECOVERY {
+            return Ok(());
+        }
+        let view = policy.view(Instant::from_nanos(now));
+        for (pool, page) in book.pages.iter().enumerate() {
+            let Some(shown) = view.pool(PoolId(pool as u32)) else {
+                continue;
+            };
+            if page.stop.is_some() && !page.restarting {
+                continue;
+            }
+            let breaker = shown.breaker().state;
+            let least = page.figures.min;
+            if page.serving < least || breaker != BreakerState::Closed || page.fallback {
+                let detail = format!("Pool {pool}: {} of {least} serve, breaker {}.", page.serving, breaker.word());
+                return breach(Law::Recovers, now, detail);
+            }
+        }
+        Ok(())
+    }
+
+}
+
+/// Requests told as served since then (of the last minute at least).
+fn served_since(page: &Page, since: Nanos) -> u64 {
+    page.served.iter().filter(|(at, _)| *at >= since).map(|(_, count)| count).sum()
+}
