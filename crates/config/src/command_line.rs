@@ -100,12 +100,12 @@ pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loa
     if errors.is_empty() {
         return Ok(Loaded {
             config,
-            warnings: Report::new(warnings),
+            warnings: Report::new(warnings, 0),
             places,
         });
     }
     errors.append(&mut warnings);
-    Err(Report::new(errors))
+    Err(Report::new(errors, 0))
 }
 
 fn no_nul(text: &str) -> Result<(), Complaint> {

@@ -19,6 +19,8 @@ use crate::values::{self, Complaint};
 
 /// `pool.NAME.breaker.backoff.first` has five.
 const KEY_PARTS_MAX: usize = 8;
+/// More syntax errors of one file than this are not looked at.
+const SYNTAX_ERRORS_MAX: usize = 1_000;
 
 /// What must be known of the process beside the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,27 +128,37 @@ impl Loader {
         }
         let (tree, errors) = DeTable::parse_recoverable(&source.text);
         let is_whole = errors.is_empty();
+        // So many errors are no slip of the finger: nothing can be said about the rest.
+        let is_garbage = errors.len() > SYNTAX_ERRORS_MAX;
         let mut last: Option<Problem> = None;
         let mut lines_told = BTreeSet::new();
-        for error in errors {
+        for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
             let end = source.text.len();
-            let place = Place::File(source.clone(), error.span().unwrap_or(end..end));
-            let mut problem = Problem::new(Level::Error, error.message()).at(&place);
-            let line = problem.line.unwrap_or(1);
+            let span = error.span().unwrap_or(end..end);
+            let (line, _) = source.line(span.start);
             // One broken line often gives several errors: the first tells most. So does the first line of many
             // with the same error, such as all those after a bracket that was never closed.
-            let is_new = lines_told.insert(line);
+            if !lines_told.insert(line) {
+                continue;
+            }
             self.guess(source, line);
+            let mut problem =
+                Problem::new(Level::Error, error.message()).at(&Place::File(source.clone(), span));
             let is_echo = last
                 .as_ref()
                 .is_some_and(|last| last.message == problem.message && last.line == Some(line - 1));
-            if is_new && !is_echo {
+            if !is_echo {
                 problem = problem.maybe_hint(syntax_hint(error.message(), source, line));
                 self.syntax_errors.push(problem.clone());
             }
             last = Some(problem);
         }
-        (tree.into_inner(), is_whole)
+        let tree = if is_garbage {
+            DeTable::new()
+        } else {
+            tree.into_inner()
+        };
+        (tree, is_whole)
     }
 
     /// Marks a line as guessed, and where it is a header all lines below it.
@@ -303,6 +315,7 @@ impl Loader {
             mut errors,
             mut warnings,
             places,
+            uncollected,
             ..
         } = self.findings;
         errors.retain(|problem| {
@@ -321,13 +334,13 @@ impl Loader {
             warnings.sort_by_key(order);
             return Ok(Loaded {
                 config,
-                warnings: Report::new(warnings),
+                warnings: Report::new(warnings, 0),
                 places,
             });
         }
         errors.append(&mut warnings);
         errors.sort_by_key(order);
-        Err(Report::new(errors))
+        Err(Report::new(errors, uncollected))
     }
 }
 

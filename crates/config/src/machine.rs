@@ -68,7 +68,7 @@ pub fn check_machine(loaded: &Loaded, machine: &Machine<'_>) -> Result<(), Repor
     if findings.errors.is_empty() {
         Ok(())
     } else {
-        Err(Report::new(findings.errors))
+        Err(Report::new(findings.errors, findings.uncollected))
     }
 }
 

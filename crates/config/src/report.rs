@@ -11,6 +11,8 @@ use crate::place::{Place, Places};
 
 /// More problems than this are counted, not listed.
 const PROBLEMS_MAX: usize = 100;
+/// More findings than this are not even drawn: a line of a megabyte could hold a mistake in every word.
+const FINDINGS_MAX: usize = 1_000;
 /// Lines longer than this many bytes are named, not drawn.
 const EXCERPT_MAX: usize = 2_000;
 
@@ -168,8 +170,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
-        let omitted = problems.len().saturating_sub(PROBLEMS_MAX);
+    /// Of `problems`, and of `uncollected` ones that are only counted.
+    pub(crate) fn new(mut problems: Vec<Problem>, uncollected: usize) -> Self {
+        let omitted = uncollected + problems.len().saturating_sub(PROBLEMS_MAX);
         problems.truncate(PROBLEMS_MAX);
         Self { problems, omitted }
     }
@@ -212,6 +215,8 @@ pub(crate) struct Findings {
     pub(crate) errors: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
     pub(crate) places: Places,
+    /// How many errors there were beyond [`FINDINGS_MAX`].
+    pub(crate) uncollected: usize,
     broken: std::collections::BTreeSet<String>,
 }
 
@@ -231,9 +236,13 @@ impl Findings {
         message: impl Into<String>,
         hint: Option<String>,
     ) {
-        let problem = Problem::new(Level::Error, message).maybe_hint(hint);
-        self.errors
-            .push(problem.maybe_at(self.places.nearest(key_path)));
+        if self.errors.len() < FINDINGS_MAX {
+            let problem = Problem::new(Level::Error, message).maybe_hint(hint);
+            let place = self.places.nearest(key_path);
+            self.errors.push(problem.maybe_at(place));
+        } else {
+            self.uncollected += 1;
+        }
         self.broken.insert(key_path.to_owned());
     }
 
@@ -244,9 +253,11 @@ impl Findings {
         message: impl Into<String>,
         hint: Option<String>,
     ) {
-        let problem = Problem::new(Level::Warning, message).maybe_hint(hint);
-        self.warnings
-            .push(problem.maybe_at(self.places.nearest(key_path)));
+        if self.warnings.len() < FINDINGS_MAX {
+            let problem = Problem::new(Level::Warning, message).maybe_hint(hint);
+            let place = self.places.nearest(key_path);
+            self.warnings.push(problem.maybe_at(place));
+        }
     }
 
     /// Whether the value at `key_path`, or one within it, is already known to be wrong.

@@ -106,8 +106,18 @@ fn check_codes(pool: &Pool, path: &str, findings: &mut Findings) {
     }
 }
 
+/// More addresses of all pools together than this are a mistake; each is compared with all others.
+const ADDRESSES_MAX: usize = 5_000;
+
 /// No two sockets can have one address, in one pool or in two.
 fn check_addresses(config: &Config, findings: &mut Findings) {
+    let count: usize = config.pools.values().map(|pool| pool.listen.len()).sum();
+    if count > ADDRESSES_MAX {
+        let message =
+            format!("{count} addresses are more than {ADDRESSES_MAX}, the most for one supervisor");
+        findings.error("pool", message, Some("run several supervisors".into()));
+        return;
+    }
     let mut seen: Vec<(&str, &Listen)> = Vec::new();
     for pool in config.pools.values() {
         for (index, listen) in pool.listen.iter().enumerate() {

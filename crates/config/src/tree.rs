@@ -12,6 +12,9 @@ use crate::place::{Place, Source};
 use crate::report::Findings;
 use crate::values::Complaint;
 
+/// No list of a configuration has more items; some are compared with each other.
+const LIST_MAX: usize = 1_000;
+
 /// One table of a file, with the key path under which its values are remembered.
 #[derive(Clone)]
 pub(crate) struct Table<'a> {
@@ -158,6 +161,10 @@ impl<'a> Table<'a> {
         let value = self.entries.get(key)?;
         let path = self.path_of(key);
         let is_array = |value: &DeValue<'_>| match value {
+            DeValue::Array(items) if items.len() > LIST_MAX => Err(Complaint::new(format!(
+                "`{key}` has {} items, but at most {LIST_MAX} are possible",
+                items.len()
+            ))),
             DeValue::Array(_) => Ok(()),
             other => Err(
                 Complaint::new(format!("`{key}` must be a list, not {}", article(other)))
