@@ -79,12 +79,7 @@ fn a_request_by_hand_may_leave_out_what_has_a_default() {
 
 #[test]
 fn answers_round_trip_and_say_whether_all_is_well() {
-    let event = Event::new(
-        "2026-11-23T12:00:00Z".into(),
-        Level::Info,
-        "pool-serving",
-        "site serves".into(),
-    );
+    let event = Event::new("2026-11-23T12:00:00Z".into(), Level::Info, "pool-serving");
     let refusal =
         Refusal::new(ExitCode::Failed, "no pool `sight`").with_hint("did you mean `site`?");
     for (answer, is_final) in [

@@ -37,9 +37,9 @@ impl Level {
 pub struct Event {
     /// Its number in this supervisor's life, from 1; a gap says that the ring has lost some.
     #[serde(default)]
-    pub seq: u64,
+    pub sequence: u64,
     /// When: RFC 3339 in UTC.
-    pub at: String,
+    pub time: String,
     /// How much it matters.
     pub level: Level,
     /// Its name: a word of interface.md, section 5, such as `worker-exited`.
@@ -56,14 +56,16 @@ pub struct Event {
     /// Which process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// The whole event as a sentence for people, on one line.
-    pub text: String,
+    /// The whole event as a sentence for people, on one line, without time and place. Only on the control socket: a log
+    /// for machines does without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// How often it happened, where repeats were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
     /// The time over which they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub within_ms: Option<u64>,
+    pub over_ms: Option<u64>,
     /// What only this kind of event carries: `class`, `code`, `signal`, `name`, `message`, `request`, `ran_ms`,
     /// `stderr` (an array of lines) of `worker-exited`, `reason`, `until`, `failures`, `min`, `max` and so on.
     #[serde(flatten)]
@@ -71,20 +73,20 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event without a place and without fields.
-    pub fn new(at: String, level: Level, event: &str, text: String) -> Event {
+    /// An event without a place, a text and fields.
+    pub fn new(time: String, level: Level, event: &str) -> Event {
         Event {
-            seq: 0,
-            at,
+            sequence: 0,
+            time,
             level,
             event: event.to_owned(),
             pool: None,
             generation: None,
             slot: None,
             pid: None,
-            text,
+            text: None,
             times: None,
-            within_ms: None,
+            over_ms: None,
             fields: Map::new(),
         }
     }
@@ -100,9 +102,9 @@ mod tests {
             "2026-11-23T12:00:00Z".into(),
             Level::Warning,
             "worker-exited",
-            "it left".into(),
         );
         event.pool = Some("site".into());
+        event.text = Some("it left".into());
         event.fields.insert("code".into(), 3.into());
         event
             .fields
@@ -110,7 +112,7 @@ mod tests {
         let line = serde_json::to_string(&event).expect("a document");
         assert_eq!(
             line,
-            r#"{"seq":0,"at":"2026-11-23T12:00:00Z","level":"warning","event":"worker-exited","pool":"site","text":"it left","code":3,"stderr":["no database"]}"#
+            r#"{"sequence":0,"time":"2026-11-23T12:00:00Z","level":"warning","event":"worker-exited","pool":"site","text":"it left","code":3,"stderr":["no database"]}"#
         );
         assert_eq!(
             serde_json::from_str::<Event>(&line).expect("round trip"),

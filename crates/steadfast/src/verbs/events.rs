@@ -1,6 +1,7 @@
 //! `steadfast events`: the recent events, and with `-f` those that come.
 
 use rustix::event::{PollFd, PollFlags, poll};
+use serde_json::Value;
 
 use steadfast_proto::control::{Answer, Request};
 use steadfast_proto::event::{Event, Level};
@@ -67,35 +68,60 @@ fn wait(client: &Client) -> bool {
     !gone
 }
 
-/// One event for people: when, how grave, where, and the sentence.
+/// One event for people, as the human log has it: when, where, what; below it the last words of the dead.
 fn line(event: &Event, style: Style) -> String {
-    let place = match (&event.pool, event.slot) {
-        (Some(pool), Some(slot)) => format!("{pool}/{slot}"),
-        (Some(pool), None) => pool.clone(),
-        (None, _) => String::new(),
-    };
     let paint = match event.level {
         Level::Error => Some(Paint::Bad),
         Level::Warning => Some(Paint::Warning),
-        Level::Notice => Some(Paint::Strong),
-        Level::Info | Level::Debug => None,
+        Level::Notice | Level::Info | Level::Debug => None,
     };
-    let name = format!("{:<22}", clean(&event.event));
-    let name = paint.map_or(name.clone(), |paint| style.paint(paint, &name));
-    let time = style.paint(Paint::Faint, &clean(&event.at));
-    let place = if place.is_empty() {
-        place
-    } else {
-        format!("{}: ", clean(&place))
-    };
-    let repeats = match (event.times, event.within_ms) {
-        (Some(times), Some(within)) if times > 1 => {
-            format!(" (×{times} in {} s)", within.div_ceil(1000))
+    let text = clean(&event.text.clone().unwrap_or_else(|| words(event)));
+    let text = paint.map_or(text.clone(), |paint| style.paint(paint, &text));
+    let time = style.paint(Paint::Faint, &clean(&event.time));
+    let mut lines = format!("{time} {} {text}\n", place(event));
+    for words in event
+        .fields
+        .get("stderr")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
+        lines.push_str(&format!("  | {}\n", clean(words)));
+    }
+    lines
+}
+
+/// `site/2 g3 [4711]`, or the supervisor itself.
+fn place(event: &Event) -> String {
+    let mut text = clean(event.pool.as_deref().unwrap_or("steadfast"));
+    if let Some(slot) = event.slot {
+        text.push_str(&format!("/{slot}"));
+    }
+    if let Some(generation) = event.generation {
+        text.push_str(&format!(" g{generation}"));
+    }
+    if let Some(pid) = event.pid {
+        text.push_str(&format!(" [{pid}]"));
+    }
+    text
+}
+
+/// The event's name and plain fields, where the supervisor sent no sentence.
+fn words(event: &Event) -> String {
+    let mut text = event.event.clone();
+    for (key, value) in &event.fields {
+        match value {
+            Value::String(value) => text.push_str(&format!(" {key}={value}")),
+            Value::Number(value) => text.push_str(&format!(" {key}={value}")),
+            Value::Bool(value) => text.push_str(&format!(" {key}={value}")),
+            Value::Null | Value::Array(_) | Value::Object(_) => {}
         }
-        (Some(times), None) if times > 1 => format!(" (×{times})"),
-        _ => String::new(),
-    };
-    format!("{time} {name} {place}{}{repeats}\n", clean(&event.text))
+    }
+    if let Some(times) = event.times {
+        text.push_str(&format!(" ×{times}"));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -107,10 +133,12 @@ mod tests {
             "2026-11-23T12:00:00Z".into(),
             Level::Warning,
             "worker-exited",
-            "exited with 3: no \x1b[2Jdatabase".into(),
         );
         event.pool = Some("site".into());
         event.slot = Some(2);
+        event.generation = Some(3);
+        event.pid = Some(4711);
+        event.text = Some("worker-exited early, code 3: no \x1b[2Jdatabase".into());
         event
     }
 
@@ -118,16 +146,32 @@ mod tests {
     fn an_event_is_one_line_without_control_characters() {
         assert_eq!(
             line(&event(), Style::default()),
-            "2026-11-23T12:00:00Z worker-exited          site/2: exited with 3: no \u{fffd}[2Jdatabase\n"
+            "2026-11-23T12:00:00Z site/2 g3 [4711] worker-exited early, code 3: no \u{fffd}[2Jdatabase\n"
         );
     }
 
     #[test]
-    fn repeats_are_counted_at_the_end() {
+    fn last_words_stand_below() {
         let mut event = event();
-        event.times = Some(412);
-        event.within_ms = Some(9_600);
-        assert!(line(&event, Style::default()).ends_with(" (×412 in 10 s)\n"));
+        event
+            .fields
+            .insert("stderr".into(), vec!["one", "t\two"].into());
+        let text = line(&event, Style::default());
+        assert!(
+            text.ends_with("database\n  | one\n  | t\u{fffd}wo\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn without_a_sentence_the_fields_speak() {
+        let mut event = Event::new("2026-11-23T12:00:00Z".into(), Level::Info, "pool-scaled");
+        event.fields.insert("max".into(), 4.into());
+        event.times = Some(2);
+        assert_eq!(
+            line(&event, Style::default()),
+            "2026-11-23T12:00:00Z steadfast pool-scaled max=4 ×2\n"
+        );
     }
 
     #[test]
