@@ -1,0 +1,274 @@
+//! `check --boot`: starts one worker of each pool on private sockets and sees whether it becomes ready; touches nothing
+//! that runs.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+use steadfast_config::load::Loaded;
+use steadfast_config::types::{Config, Pool};
+use steadfast_proto::link::{Decoder, FromWorker};
+
+use crate::children::{Ended, Kill, raise_nofile, reap, signal, signal_group};
+use crate::launch::Launch;
+use crate::listener::{Listener, UnixSpec};
+use crate::output::{Lines, Scratch, Turn};
+use crate::procfs::Procfs;
+use crate::readiness::interval;
+use crate::signals::signal_name;
+use crate::spawn::Spawned;
+
+/// A worker that is asked to leave after its trial may take so long.
+const LEAVES_WITHIN: Duration = Duration::from_secs(2);
+/// Where the kernel refuses to say what a process does, it is taken for ready after so long.
+const BLIND: Duration = Duration::from_secs(1);
+
+/// What became of one pool's trial worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootOutcome {
+    /// The pool's name.
+    pub pool: String,
+    /// It became ready.
+    pub ok: bool,
+    /// How, or why not, for people.
+    pub message: String,
+    /// The last lines of its stderr.
+    pub stderr: Vec<String>,
+}
+
+/// One trial worker of each pool, one after the other, each within its `ready-timeout`. The configuration must have
+/// passed `check_machine`. The error is for people.
+pub fn boot_check(loaded: &Loaded, directory: &Path) -> Result<Vec<BootOutcome>, String> {
+    let private = Private::make()?;
+    let config = &loaded.config;
+    Ok(config
+        .pools
+        .values()
+        .map(|pool| trial(config, pool, directory, &private))
+        .collect())
+}
+
+/// A directory for the sockets; removed with what is in it.
+struct Private(PathBuf);
+
+impl Private {
+    fn make() -> Result<Private, String> {
+        let path = std::env::temp_dir().join(format!("steadfast-check-{}", std::process::id()));
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+        Ok(Private(path))
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn trial(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> BootOutcome {
+    let mut worker = match start(config, pool, directory, private) {
+        Ok(worker) => worker,
+        Err(message) => {
+            return BootOutcome {
+                pool: pool.name.clone(),
+                ok: false,
+                message,
+                stderr: Vec::new(),
+            };
+        }
+    };
+    let seen = worker.wait_ready(pool);
+    worker.leave();
+    let stderr = worker.lines.last().map(str::to_owned).collect();
+    let (ok, message) = match seen {
+        Ok(message) => (true, message),
+        Err(message) => (false, message),
+    };
+    BootOutcome {
+        pool: pool.name.clone(),
+        ok,
+        message,
+        stderr,
+    }
+}
+
+fn start(
+    config: &Config,
+    pool: &Pool,
+    directory: &Path,
+    private: &Private,
+) -> Result<Trial, String> {
+    let launch = Launch::new(
+        config,
+        pool,
+        directory,
+        rustix::process::geteuid().is_root(),
+    )?;
+    let pins = launch.pin(pool)?;
+    let mut listeners = Vec::new();
+    for number in 0..pool.listen.len() {
+        let path = private.0.join(format!("{}-{number}", pool.name));
+        let spec = UnixSpec {
+            path,
+            mode: 0o600,
+            uid: None,
+            gid: None,
+            backlog: 8,
+        };
+        listeners.push(Listener::bind_unix(&spec).map_err(|error| error.to_string())?);
+    }
+    let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
+    let (execute, _) = pins.execute(false);
+    let spawned = launch
+        .start(&pins, &execute, &sockets, raise_nofile())
+        .map_err(|error| error.message())?;
+    Ok(Trial {
+        spawned,
+        lines: Lines::new(),
+        scratch: Scratch::new(),
+        decoder: Decoder::new(),
+        procfs: Procfs::new(),
+        began: Instant::now(),
+        speaks: false,
+        stderr_open: true,
+        ended: None,
+    })
+}
+
+struct Trial {
+    spawned: Spawned,
+    lines: Lines,
+    scratch: Scratch,
+    decoder: Decoder<FromWorker>,
+    procfs: Procfs,
+    began: Instant,
+    speaks: bool,
+    stderr_open: bool,
+    ended: Option<Ended>,
+}
+
+impl Trial {
+    fn wait_ready(&mut self, pool: &Pool) -> Result<String, String> {
+        let mut looks = 0;
+        loop {
+            self.hear(interval(looks));
+            looks += 1;
+            let took = self.began.elapsed();
+            if let Some(end) = &self.ended {
+                return Err(match end {
+                    Ended::Code(code) => match pool.exit_codes.get(code) {
+                        Some(name) => {
+                            format!("it exited with code {code} ({name}) before it was ready")
+                        }
+                        None => format!("it exited with code {code} before it was ready"),
+                    },
+                    Ended::Signal { number, .. } => {
+                        format!("{} ended it before it was ready", signal_name(*number))
+                    }
+                });
+            }
+            if let Some(word) = self.words() {
+                return word.map(|()| format!("ready by its word after {} ms", took.as_millis()));
+            }
+            match self.procfs.syscall(self.spawned.pid) {
+                _ if self.speaks => {}
+                Some(syscall) if syscall.is_waiting() => {
+                    return Ok(format!("ready after {} ms", took.as_millis()));
+                }
+                None if took >= BLIND => {
+                    return Ok("alive after a second (the kernel does not tell more)".to_owned());
+                }
+                Some(_) | None => {}
+            }
+            if took >= pool.ready_timeout {
+                return Err(format!(
+                    "not ready after {}",
+                    crate::words::duration(pool.ready_timeout)
+                ));
+            }
+        }
+    }
+
+    /// What it says over the link: ready, or that it cannot.
+    fn words(&mut self) -> Option<Result<(), String>> {
+        let mut buffer = [0_u8; 4096];
+        let link = self.spawned.link.as_ref()?;
+        let length = rustix::io::read(link, &mut buffer).ok()?;
+        let mut read = &buffer[..length];
+        while let Some(message) = self.decoder.next(&mut read) {
+            let said = |what: &str, message: Option<String>| {
+                let message = crate::output::escape(message.unwrap_or_default().as_bytes(), 1024);
+                Some(Err(format!("it said `{what}`: {message}")))
+            };
+            match message {
+                Ok(FromWorker::Hello(_)) => self.speaks = true,
+                Ok(FromWorker::Ready) => return Some(Ok(())),
+                Ok(FromWorker::Failed(failure)) => return said("failed", failure.message),
+                Ok(FromWorker::Broken(failure)) => return said("broken", failure.message),
+                Ok(FromWorker::Unavailable(unavailable)) => {
+                    return said("unavailable", unavailable.message);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Waits a little for its end or its words, and reads what it writes.
+    fn hear(&mut self, wait: Duration) {
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        {
+            let fds: [Option<&OwnedFd>; 3] = [
+                Some(&self.spawned.pidfd),
+                self.spawned.link.as_ref(),
+                Some(&self.spawned.stderr).filter(|_| self.stderr_open),
+            ];
+            let mut fds: Vec<PollFd<'_>> = fds
+                .into_iter()
+                .flatten()
+                .map(|fd| PollFd::new(fd, PollFlags::IN))
+                .collect();
+            let _ = poll(&mut fds, Some(&timeout));
+        }
+        let mut passed = Vec::new();
+        let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        for fd in [&self.spawned.stdout, &self.spawned.stderr] {
+            // Both into the same tail: whatever it says last is of interest.
+            let turn = self
+                .lines
+                .read(fd.as_fd(), now, &mut self.scratch, &mut passed);
+            if matches!(turn, Turn::Closed) {
+                self.stderr_open = false;
+            }
+        }
+        if self.ended.is_none()
+            && let Ok(Some(ended)) = reap(self.spawned.pidfd.as_fd())
+        {
+            self.lines.finish(now, &mut passed);
+            self.ended = Some(ended);
+        }
+    }
+
+    /// TERM, and KILL to the group when it has not left.
+    fn leave(&mut self) {
+        let asked = Instant::now();
+        let _ = signal(self.spawned.pidfd.as_fd(), Kill::Term);
+        while self.ended.is_none() && asked.elapsed() < LEAVES_WITHIN {
+            self.hear(Duration::from_millis(16));
+        }
+        while self.ended.is_none() {
+            let _ = signal_group(self.spawned.pid, Kill::Kill);
+            self.hear(Duration::from_millis(16));
+        }
+    }
+}

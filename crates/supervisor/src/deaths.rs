@@ -1,0 +1,118 @@
+//! Buries dead workers: reads what must be read before reaping, ends what is left of the group, reaps, tells the policy.
+
+use std::os::fd::AsFd;
+
+use steadfast_policy::class::Exit;
+use steadfast_policy::event::Event as Fact;
+use steadfast_policy::ids::WorkerId;
+use steadfast_proto::status::{STDERR_BYTES_MAX, STDERR_LINES_MAX};
+
+use crate::children::{Ended, Kill, is_ended, next_dead, reap, reap_pid, signal_group};
+use crate::evidence;
+use crate::links;
+use crate::output::Lines;
+use crate::relay;
+use crate::shell::{Corpse, Shell};
+use crate::timers::Timer;
+
+/// Strangers reaped in one turn.
+const STRANGERS: usize = 64;
+/// SIGKILL, as waitid tells it.
+const SIGKILL: u8 = 9;
+
+/// A worker's pidfd is readable.
+pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get(id) else {
+        return;
+    };
+    if !matches!(is_ended(worker.pidfd.as_fd()), Ok(true)) {
+        return;
+    }
+    let pid = worker.pid;
+    links::last_words(shell, id);
+    relay::last_words(shell, id);
+    evidence::gather(shell, id);
+    // What the worker leaves behind in its group would go on holding the pool's listener. The group is its own as long
+    // as the leader is not reaped; whoever wants to outlive a worker makes a session of its own.
+    let _ = signal_group(pid, Kill::Kill);
+    let Some(worker) = shell.workers.remove(id) else {
+        return;
+    };
+    for timer in [Timer::Probe(id), Timer::Drain(id), Timer::Output(id)] {
+        shell.timers.clear(timer);
+    }
+    if let Some(pool) = shell.pools.get_mut(worker.pool) {
+        pool.ready.remove(&id);
+    }
+    let exit = match reap(worker.pidfd.as_fd()) {
+        Ok(Some(Ended::Code(code))) => Exit::Code(code),
+        Ok(Some(Ended::Signal { number, .. })) => Exit::Signal(number),
+        // Somebody else has reaped it: how it ended is lost, and nobody is blamed for it.
+        Ok(None) | Err(_) => Exit::Signal(SIGKILL),
+    };
+    let oom = is_oom(shell, exit);
+    let ended = match exit {
+        Exit::Code(code) => (Some(code), None),
+        Exit::Signal(signal) => (None, Some(signal)),
+    };
+    let mut stderr = last_lines(&worker.stderr.lines);
+    if stderr.is_empty() {
+        stderr = last_lines(&worker.stdout.lines);
+    }
+    shell.corpses.insert(
+        id,
+        Corpse {
+            pid: Some(pid.get()),
+            word: worker.word.clone(),
+            stderr,
+            ended,
+        },
+    );
+    shell.facts.push_back(Fact::WorkerExited {
+        worker: id,
+        exit,
+        oom,
+    });
+}
+
+/// The kernel's counter is read at each death, so that an OOM kill long ago does not explain the next `kill -9`.
+fn is_oom(shell: &mut Shell, exit: Exit) -> bool {
+    let now = shell.procfs.oom_kills();
+    let before = std::mem::replace(&mut shell.oom_kills, now);
+    exit == Exit::Signal(SIGKILL) && before.zip(now).is_some_and(|(before, now)| now > before)
+}
+
+/// The last lines, as many as the status document carries.
+fn last_lines(lines: &Lines) -> Vec<String> {
+    let all: Vec<&str> = lines.last().collect();
+    let mut bytes = 0;
+    let mut kept: Vec<String> = all
+        .iter()
+        .rev()
+        .take(STDERR_LINES_MAX)
+        .take_while(|line| {
+            bytes += line.len();
+            bytes <= STDERR_BYTES_MAX
+        })
+        .map(|line| (*line).to_owned())
+        .collect();
+    kept.reverse();
+    kept
+}
+
+/// SIGCHLD: reaps strangers, which became ours because their parents died. Workers are left to their pidfds.
+pub(crate) fn strangers(shell: &mut Shell) -> bool {
+    for _ in 0..STRANGERS {
+        match next_dead() {
+            Ok(Some(pid)) => match shell.workers.by_pid(pid) {
+                // The kernel shows the first dead child until it is reaped: the worker first, then the others.
+                Some(worker) => died(shell, worker),
+                None => {
+                    let _ = reap_pid(pid);
+                }
+            },
+            Ok(None) | Err(_) => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,86 @@
+//! Carries out what the policy orders, one order at a time.
+
+use steadfast_policy::command::{Command, Source};
+use steadfast_policy::event::{Event as Fact, Files, SpawnFault};
+use steadfast_policy::ids::PoolId;
+
+use crate::events::event::Event;
+use crate::events::kind::Kind;
+use crate::leaving;
+use crate::report;
+use crate::shell::Shell;
+use crate::start;
+use crate::timers::Timer;
+
+/// The exit code when a pool with `then = "exit"` gave up.
+const NOTHING_SERVES: u8 = 69;
+
+/// Carries out one order; what comes of it is a fact for the policy.
+pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
+    match command {
+        Command::PrepareGeneration { pool, generation } => start::prepare(shell, pool, generation),
+        Command::RetireGeneration { pool, generation } => start::retire(shell, pool, generation),
+        Command::NoteFiles { pool, generation } => start::note_files(shell, pool, generation),
+        Command::StartWorker {
+            worker,
+            pool,
+            slot,
+            generation,
+            source: Source::Exec,
+        } => {
+            start::start(shell, worker, pool, slot, generation);
+        }
+        Command::StartWorker {
+            worker,
+            source: Source::Zygote(_),
+            ..
+        } => {
+            shell.facts.push_back(Fact::SpawnFailed {
+                worker,
+                fault: SpawnFault::Zygote,
+                files: Files::Noted,
+            });
+        }
+        Command::DrainWorker { worker } => leaving::drain(shell, worker),
+        Command::TerminateWorker { worker } => leaving::terminate(shell, worker),
+        Command::KillWorker { worker } => leaving::kill(shell, worker),
+        Command::Report(note) => report::report(shell, note),
+        Command::ForgetPool { pool } => forget(shell, pool),
+        Command::Leave { pool } => leave(shell, pool),
+        Command::Finish => shell.is_finished = true,
+        // A direct worker admits itself, and without a front nobody can be given a fallback, a verify request or a
+        // quarantine: the figures of every pool of this version say so, and the policy does not order it.
+        Command::AdmitWorker { .. }
+        | Command::VerifyWorker { .. }
+        | Command::StartZygote { .. }
+        | Command::QuitZygote { .. }
+        | Command::KillZygote { .. }
+        | Command::SetFallback { .. }
+        | Command::WatchRequest { .. }
+        | Command::QuarantineRequest { .. }
+        | Command::ReleaseRequest { .. } => {}
+    }
+}
+
+fn forget(shell: &mut Shell, pool: PoolId) {
+    shell.timers.clear(Timer::Memory(pool));
+    shell.unsettled.remove(&pool);
+    let before = shell.pools.sockets();
+    if shell.pools.remove(pool).is_some() {
+        start::close_unused(shell, &before);
+    }
+}
+
+fn leave(shell: &mut Shell, pool: PoolId) {
+    shell.exit = NOTHING_SERVES;
+    shell.is_stopping = true;
+    let reason = match shell.pools.get(pool) {
+        Some(pool) => format!(
+            "nothing has served for a minute, and the pool {} asks to leave then",
+            pool.name
+        ),
+        None => "nothing has served for a minute".to_owned(),
+    };
+    shell.emit(Event::new(Kind::SupervisorStopping).reason(reason));
+    shell.notify.stopping();
+}

@@ -1,0 +1,218 @@
+//! One epoll for everything that the supervisor hears; a token says who is ready.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use steadfast_policy::ids::WorkerId;
+
+/// At most so many ready fds are heard in one turn.
+const BATCH: usize = 64;
+
+/// Who is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Token {
+    /// A signal has come. First, so that a worker's last signal is heard before its death.
+    Signals,
+    /// A directory with sockets of ours has changed.
+    Directories,
+    /// A public listener no longer listens.
+    Listener(u64),
+    /// A worker's link.
+    Link(WorkerId),
+    /// A worker's stdout.
+    Stdout(WorkerId),
+    /// A worker's stderr.
+    Stderr(WorkerId),
+    /// A worker has died.
+    Exit(WorkerId),
+    /// Somebody connects to the control socket.
+    Control,
+    /// A control connection.
+    Connection(u64),
+    /// The log can be written again.
+    Log,
+}
+
+const KIND_BITS: u32 = 8;
+
+impl Token {
+    fn encode(self) -> u64 {
+        let (kind, id) = match self {
+            Token::Signals => (0, 0),
+            Token::Directories => (1, 0),
+            Token::Listener(id) => (2, id),
+            Token::Link(worker) => (3, worker.0),
+            Token::Stdout(worker) => (4, worker.0),
+            Token::Stderr(worker) => (5, worker.0),
+            Token::Exit(worker) => (6, worker.0),
+            Token::Control => (7, 0),
+            Token::Connection(id) => (8, id),
+            Token::Log => (9, 0),
+        };
+        // 2^56 worker lives last two million years at a thousand a second.
+        (id << KIND_BITS) | kind
+    }
+
+    fn decode(data: u64) -> Option<Token> {
+        let id = data >> KIND_BITS;
+        Some(match data & ((1 << KIND_BITS) - 1) {
+            0 => Token::Signals,
+            1 => Token::Directories,
+            2 => Token::Listener(id),
+            3 => Token::Link(WorkerId(id)),
+            4 => Token::Stdout(WorkerId(id)),
+            5 => Token::Stderr(WorkerId(id)),
+            6 => Token::Exit(WorkerId(id)),
+            7 => Token::Control,
+            8 => Token::Connection(id),
+            9 => Token::Log,
+            _ => return None,
+        })
+    }
+}
+
+/// What is wanted of an fd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// It can be read, or has ended.
+    Read,
+    /// It can be read or written.
+    ReadWrite,
+    /// It can be written.
+    Write,
+    /// Only its end: hang-up of either kind.
+    End,
+}
+
+impl Interest {
+    fn flags(self) -> EventFlags {
+        match self {
+            Interest::Read => EventFlags::IN,
+            Interest::ReadWrite => EventFlags::IN | EventFlags::OUT,
+            Interest::Write => EventFlags::OUT,
+            Interest::End => EventFlags::RDHUP,
+        }
+    }
+}
+
+/// The epoll instance. An fd that is closed leaves it by itself, for none of ours is shared with a child.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    epoll: OwnedFd,
+}
+
+impl Poller {
+    /// An empty one.
+    pub(crate) fn new() -> Result<Poller, Errno> {
+        Ok(Poller {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+        })
+    }
+
+    /// Hears `fd` from now on.
+    pub(crate) fn add(&self, fd: impl AsFd, token: Token, interest: Interest) -> Result<(), Errno> {
+        epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token.encode()),
+            interest.flags(),
+        )
+    }
+
+    /// Hears `fd` otherwise from now on.
+    pub(crate) fn modify(
+        &self,
+        fd: impl AsFd,
+        token: Token,
+        interest: Interest,
+    ) -> Result<(), Errno> {
+        epoll::modify(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token.encode()),
+            interest.flags(),
+        )
+    }
+
+    /// Hears `fd` no more; one that was never heard is no error.
+    pub(crate) fn remove(&self, fd: impl AsFd) {
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// Waits until somebody is ready or `timeout` has passed (`None`: for ever); the ready ones in `ready`, in the order
+    /// in which they are to be heard. The timeout is rounded up to milliseconds, so that a deadline has passed when its
+    /// wait ends.
+    pub(crate) fn wait(
+        &self,
+        timeout: Option<Duration>,
+        ready: &mut Vec<Token>,
+    ) -> Result<(), Errno> {
+        ready.clear();
+        let timeout = timeout.map(round_up);
+        let mut events = [MaybeUninit::<epoll::Event>::uninit(); BATCH];
+        let events = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        ready.extend(
+            events
+                .iter()
+                .filter_map(|event| Token::decode(event.data.u64())),
+        );
+        ready.sort_unstable();
+        Ok(())
+    }
+}
+
+fn round_up(timeout: Duration) -> Timespec {
+    // A day is soon enough for a deadline further away, and fits every way in which a kernel counts.
+    let millis = timeout
+        .min(Duration::from_secs(86_400))
+        .as_nanos()
+        .div_ceil(1_000_000);
+    let millis = i64::try_from(millis).unwrap_or(0);
+    Timespec {
+        tv_sec: millis / 1000,
+        tv_nsec: (millis % 1000) * 1_000_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_as_it_was() {
+        let worker = WorkerId(0x00ff_ffff_ffff_ffff);
+        for token in [
+            Token::Signals,
+            Token::Directories,
+            Token::Listener(3),
+            Token::Link(worker),
+            Token::Stdout(worker),
+            Token::Stderr(worker),
+            Token::Exit(worker),
+            Token::Control,
+            Token::Connection(9),
+            Token::Log,
+        ] {
+            assert_eq!(Token::decode(token.encode()), Some(token));
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_after_its_deadline_never_before() {
+        let round = |nanos| {
+            let time = round_up(Duration::from_nanos(nanos));
+            (time.tv_sec, time.tv_nsec)
+        };
+        assert_eq!(round(1), (0, 1_000_000));
+        assert_eq!(round(1_000_000), (0, 1_000_000));
+        assert_eq!(round(1_000_000_001), (1, 1_000_000));
+    }
+}

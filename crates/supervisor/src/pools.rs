@@ -1,0 +1,223 @@
+//! The pools: what the policy's numbers stand for, and what each generation of a pool is made of.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use steadfast_config::types::{Listen, Pool as Config};
+use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
+use steadfast_policy::time::Instant;
+
+use crate::files::Pins;
+use crate::launch::Launch;
+use crate::listener::Listener;
+
+/// A public listening socket. It is closed when no generation can be started on it any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Socket {
+    /// Its number at the poller.
+    pub(crate) id: u64,
+    /// The entry of `listen` that it stands for.
+    pub(crate) listen: Listen,
+    /// What it was bound with: with other bits the same address is another socket.
+    pub(crate) made: Made,
+    /// The socket.
+    pub(crate) listener: Rc<RefCell<Listener>>,
+}
+
+/// What a socket was made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Absolute; unix only.
+    pub(crate) path: Option<PathBuf>,
+    /// Permission bits; unix only.
+    pub(crate) mode: u32,
+    /// Owner and group; unix only.
+    pub(crate) owner: (Option<u32>, Option<u32>),
+    /// Of listen(2).
+    pub(crate) backlog: u32,
+}
+
+/// What a generation is made of.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    /// The configuration that it was prepared from.
+    pub(crate) plan: Plan,
+    /// Its directory and program; the error is for people, and is tried again at the next start.
+    pub(crate) pins: Result<Pins, String>,
+}
+
+/// A configuration of a pool with everything that the machine says about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The configuration.
+    pub(crate) config: Rc<Config>,
+    /// How its workers are started.
+    pub(crate) launch: Rc<Launch>,
+    /// Its sockets, in the order of `listen`.
+    pub(crate) sockets: Vec<Socket>,
+}
+
+/// How a worker ended, as far as people are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LastExit {
+    /// The class's word.
+    pub(crate) class: &'static str,
+    /// Exit code.
+    pub(crate) code: Option<u8>,
+    /// Signal.
+    pub(crate) signal: Option<u8>,
+    /// The code's name.
+    pub(crate) name: Option<String>,
+    /// Its own word, or why it could not be started.
+    pub(crate) message: Option<String>,
+    /// When.
+    pub(crate) at: Instant,
+    /// Its last lines, few enough for the status document.
+    pub(crate) stderr: Vec<String>,
+}
+
+/// One pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// The policy's number for it.
+    pub(crate) id: PoolId,
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// What the next generation is made of.
+    pub(crate) plan: Plan,
+    /// The generations from which a worker may still be started.
+    pub(crate) generations: BTreeMap<GenerationId, Generation>,
+    /// Its ready workers.
+    pub(crate) ready: BTreeSet<WorkerId>,
+    /// The ready worker that was asked last for evidence of service, or looked at last for its memory.
+    pub(crate) asked: WorkerId,
+    /// How the last worker of each slot ended.
+    pub(crate) exits: BTreeMap<SlotId, LastExit>,
+    /// The last unasked end in this pool.
+    pub(crate) failure: Option<LastExit>,
+    /// It has left the configuration.
+    pub(crate) is_leaving: bool,
+}
+
+impl Pool {
+    /// A new one, of which nothing runs yet.
+    pub(crate) fn new(id: PoolId, plan: Plan) -> Pool {
+        Pool {
+            id,
+            name: Arc::from(plan.config.name.as_str()),
+            plan,
+            generations: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            asked: WorkerId(0),
+            exits: BTreeMap::new(),
+            failure: None,
+            is_leaving: false,
+        }
+    }
+
+    /// Whether a newer generation than this one has been prepared.
+    pub(crate) fn is_superseded(&self, generation: GenerationId) -> bool {
+        self.generations
+            .last_key_value()
+            .is_some_and(|(newest, _)| *newest > generation)
+    }
+
+    /// The next ready workers after those that were asked last, at most `count`, `but` left out; from the start again
+    /// where the end is reached.
+    pub(crate) fn next_ready(&mut self, count: usize, but: Option<WorkerId>) -> Vec<WorkerId> {
+        let after = self.ready.range(WorkerId(self.asked.0 + 1)..);
+        let before = self.ready.range(..=self.asked);
+        let chosen: Vec<WorkerId> = after
+            .chain(before)
+            .copied()
+            .filter(|worker| Some(*worker) != but)
+            .take(count)
+            .collect();
+        if let Some(last) = chosen.last() {
+            self.asked = *last;
+        }
+        chosen
+    }
+}
+
+/// All pools.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    by_id: BTreeMap<PoolId, Pool>,
+    by_name: BTreeMap<Arc<str>, PoolId>,
+    last: u32,
+    sockets: u64,
+}
+
+impl Pools {
+    /// A number that was never used.
+    pub(crate) fn next_id(&mut self) -> PoolId {
+        self.last += 1;
+        PoolId(self.last)
+    }
+
+    /// A number for a socket that was never used.
+    pub(crate) fn next_socket(&mut self) -> u64 {
+        self.sockets += 1;
+        self.sockets
+    }
+
+    /// Keeps a new one. One of the same name that is leaving is no longer found by its name.
+    pub(crate) fn insert(&mut self, pool: Pool) {
+        self.by_name.insert(Arc::clone(&pool.name), pool.id);
+        self.by_id.insert(pool.id, pool);
+    }
+
+    /// The one with that number.
+    pub(crate) fn get(&self, id: PoolId) -> Option<&Pool> {
+        self.by_id.get(&id)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn get_mut(&mut self, id: PoolId) -> Option<&mut Pool> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// The one of that name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Pool> {
+        self.by_id.get(self.by_name.get(name)?)
+    }
+
+    /// Forgets it.
+    pub(crate) fn remove(&mut self, id: PoolId) -> Option<Pool> {
+        let pool = self.by_id.remove(&id)?;
+        if self.by_name.get(&pool.name) == Some(&id) {
+            self.by_name.remove(&pool.name);
+        }
+        Some(pool)
+    }
+
+    /// All, in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pool> {
+        self.by_id.values()
+    }
+
+    /// The names, in their order, with their numbers.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&Arc<str>, PoolId)> {
+        self.by_name.iter().map(|(name, id)| (name, *id))
+    }
+
+    /// Every socket on which something may still be started, each once.
+    pub(crate) fn sockets(&self) -> Vec<Socket> {
+        let mut found: BTreeMap<u64, Socket> = BTreeMap::new();
+        for pool in self.by_id.values() {
+            let plans = pool
+                .generations
+                .values()
+                .map(|generation| &generation.plan)
+                .chain([&pool.plan]);
+            for socket in plans.flat_map(|plan| &plan.sockets) {
+                found.entry(socket.id).or_insert_with(|| socket.clone());
+            }
+        }
+        found.into_values().collect()
+    }
+}

@@ -1,0 +1,78 @@
+//! Sees when a worker can take a request: by its word, else by its main thread waiting in the kernel.
+
+use std::time::Duration;
+
+use steadfast_policy::event::Event as Fact;
+use steadfast_policy::ids::WorkerId;
+
+use crate::evidence;
+use crate::relay;
+use crate::shell::Shell;
+use crate::timers::Timer;
+
+/// Where the kernel refuses to say what a process does, it is taken for ready after so long.
+const BLIND: Duration = Duration::from_secs(1);
+
+/// The wait before the look number `looks`, from 0: 1, 2, 4 … 64 ms, then 64 ms each.
+pub(crate) fn interval(looks: u32) -> Duration {
+    Duration::from_millis(1 << looks.min(6))
+}
+
+/// Looks from now on.
+pub(crate) fn begin(shell: &mut Shell, worker: WorkerId) {
+    let at = shell.clock.now().after(interval(0));
+    shell.timers.set(Timer::Probe(worker), at);
+}
+
+/// A look.
+pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get_mut(id) else {
+        return;
+    };
+    if worker.ready.is_some() || worker.speaks {
+        return;
+    }
+    worker.looks += 1;
+    let (pid, looks, started) = (worker.pid, worker.looks, worker.started);
+    let now = shell.clock.now();
+    let again = match shell.procfs.syscall(pid) {
+        Some(syscall) if syscall.is_waiting() => return seen(shell, id),
+        Some(_) => now.after(interval(looks)),
+        // Gone, or not to be seen: a death is told by its pidfd long before this deadline.
+        None if now.since(started) >= BLIND => return seen(shell, id),
+        None => started.after(BLIND),
+    };
+    shell.timers.set(Timer::Probe(id), again);
+}
+
+/// It is ready: by its word, or as far as can be seen.
+pub(crate) fn seen(shell: &mut Shell, id: WorkerId) {
+    shell.timers.clear(Timer::Probe(id));
+    let now = shell.now;
+    let Some(worker) = shell.workers.get_mut(id) else {
+        return;
+    };
+    if worker.ready.is_some() {
+        return;
+    }
+    worker.ready = Some(now);
+    worker.looks = 0;
+    evidence::begin(shell, id);
+    if let Some(pool) = shell.pool_of(id) {
+        pool.ready.insert(id);
+    }
+    shell.facts.push_back(Fact::WorkerReady { worker: id });
+    relay::release(shell, id);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_double_up_to_64_milliseconds() {
+        let waits: Vec<u128> = (0..9).map(|looks| interval(looks).as_millis()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(interval(u32::MAX).as_millis(), 64);
+    }
+}

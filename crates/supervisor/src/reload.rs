@@ -1,0 +1,250 @@
+//! Reads the configuration, opens what it needs before anything changes, and gives the policy what follows from it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use steadfast_config::command_line::{CommandLine, from_command};
+use steadfast_config::load::{Context, Loaded, load};
+use steadfast_config::machine::{Machine, check_machine};
+use steadfast_config::report::Report;
+use steadfast_policy::event::Event as Fact;
+use steadfast_policy::ids::PoolId;
+use steadfast_proto::control::Refusal;
+use steadfast_proto::exit::ExitCode;
+
+use crate::events::event::Event;
+use crate::events::kind::Kind;
+use crate::figures::figures;
+use crate::inherited::Inherited;
+use crate::launch::{Launch, Names};
+use crate::memory;
+use crate::pools::{Plan, Pool};
+use crate::shell::Shell;
+use crate::sockets::{self, Refused};
+
+/// Where a reload reads the configuration from again.
+#[derive(Clone, Debug)]
+pub enum ConfigSource {
+    /// This file.
+    File(PathBuf),
+    /// `run -- COMMAND`: a reload starts new generations with the same configuration.
+    CommandLine(Box<CommandLine>),
+}
+
+/// The configuration's source and what it is compared with.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// Where it is read from.
+    pub(crate) config: ConfigSource,
+    /// Our own directory, absolute.
+    pub(crate) directory: PathBuf,
+    /// Settled at start; a reload does not move it.
+    pub(crate) runtime_dir: PathBuf,
+    /// What came with us: its sockets can be taken once.
+    pub(crate) inherited: Inherited,
+    /// We may become somebody else.
+    pub(crate) is_root: bool,
+    /// The program's version, for the status document.
+    pub(crate) version: &'static str,
+}
+
+impl Source {
+    /// The program's version.
+    pub(crate) fn version(&self) -> &'static str {
+        self.version
+    }
+
+    fn load(&self) -> Result<Loaded, Report> {
+        let context = Context {
+            directory: self.directory.clone(),
+        };
+        match &self.config {
+            ConfigSource::File(path) => load(path, &context),
+            ConfigSource::CommandLine(command_line) => from_command(command_line, &context),
+        }
+    }
+
+    /// Whether the machine has what the configuration speaks of.
+    pub(crate) fn check(&self, loaded: &Loaded) -> Result<(), Report> {
+        check(loaded, &self.runtime_dir, &self.directory)
+    }
+}
+
+/// Whether the machine has what the configuration speaks of.
+pub(crate) fn check(loaded: &Loaded, runtime_dir: &Path, directory: &Path) -> Result<(), Report> {
+    let names = Names;
+    let path = std::env::var("PATH").ok();
+    check_machine(
+        loaded,
+        &Machine {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            runtime_dir,
+            directory,
+            path: path.as_deref(),
+            lookup: &names,
+        },
+    )
+}
+
+/// Reads the configuration again and asks for new generations, of all pools or of one. The pools that come are
+/// returned. On an error nothing has changed, and people have been told.
+pub(crate) fn reload(
+    shell: &mut Shell,
+    source: &mut Source,
+    only: Option<&str>,
+) -> Result<Vec<PoolId>, Refusal> {
+    let reloaded = try_reload(shell, source, only);
+    match &reloaded {
+        Ok(_) => {
+            let event = Event::new(Kind::SupervisorReloaded);
+            let event = match only.and_then(|name| shell.pools.named(name)) {
+                Some(pool) => event.pool(&pool.name),
+                None => event,
+            };
+            shell.emit(event);
+        }
+        Err(refusal) => {
+            let event = Event::new(Kind::SupervisorRefused).reason(refusal.message.clone());
+            shell.emit(event.message("the configuration was refused; nothing has changed"));
+        }
+    }
+    reloaded
+}
+
+fn try_reload(
+    shell: &mut Shell,
+    source: &mut Source,
+    only: Option<&str>,
+) -> Result<Vec<PoolId>, Refusal> {
+    if shell.is_stopping {
+        return Err(Refusal::new(ExitCode::Failed, "the supervisor is stopping"));
+    }
+    let refused = |report: Report| Refusal::new(ExitCode::Configuration, report.render(false));
+    let loaded = source.load().map_err(refused)?;
+    source.check(&loaded).map_err(refused)?;
+    if let Some(only) = only
+        && !loaded.config.pools.contains_key(only)
+    {
+        let names: Vec<&str> = loaded.config.pools.keys().map(String::as_str).collect();
+        return Err(Refusal::new(
+            ExitCode::Failed,
+            format!("no pool `{only}` in the configuration"),
+        )
+        .with_hint(format!("pools: {}", names.join(", "))));
+    }
+    let plans = plan(shell, source, &loaded, only)
+        .map_err(|refused| Refusal::new(ExitCode::from(refused.exit_code), refused.message))?;
+    Ok(commit(shell, plans, only))
+}
+
+/// Opens every socket and settles every launch; what was opened for nothing is closed again.
+pub(crate) fn plan(
+    shell: &mut Shell,
+    source: &mut Source,
+    loaded: &Loaded,
+    only: Option<&str>,
+) -> Result<Vec<Plan>, Refused> {
+    let config = &loaded.config;
+    let known: BTreeSet<u64> = shell
+        .pools
+        .sockets()
+        .iter()
+        .map(|socket| socket.id)
+        .collect();
+    let mut plans: Vec<Plan> = Vec::new();
+    for pool in config
+        .pools
+        .values()
+        .filter(|pool| only.is_none_or(|only| only == pool.name))
+    {
+        let made = Launch::new(config, pool, &source.directory, source.is_root)
+            .map_err(|message| Refused {
+                message: format!("pool {}: {message}", pool.name),
+                exit_code: 78,
+            })
+            .and_then(|launch| {
+                let opened = sockets::open(
+                    &mut shell.pools,
+                    &mut source.inherited,
+                    pool,
+                    &source.runtime_dir,
+                    source.is_root,
+                );
+                opened.map(|sockets| Plan {
+                    config: Rc::new(pool.clone()),
+                    launch: Rc::new(launch),
+                    sockets,
+                })
+            });
+        match made {
+            Ok(plan) => plans.push(plan),
+            Err(refused) => {
+                let opened = plans.iter().flat_map(|plan| &plan.sockets);
+                for socket in opened.filter(|socket| !known.contains(&socket.id)) {
+                    socket.listener.borrow().unlink();
+                }
+                return Err(refused);
+            }
+        }
+    }
+    Ok(plans)
+}
+
+/// Nothing can fail any more: the pools get their new plans, and the policy is told.
+pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) -> Vec<PoolId> {
+    let names: BTreeSet<String> = plans.iter().map(|plan| plan.config.name.clone()).collect();
+    let mut coming = Vec::new();
+    for plan in plans {
+        sockets::watch(shell, &plan.sockets);
+        let figures = figures(&plan.config);
+        let known = shell
+            .pools
+            .named(&plan.config.name)
+            .filter(|pool| !pool.is_leaving)
+            .map(|pool| pool.id);
+        let id = match known.and_then(|id| shell.pools.get_mut(id)) {
+            Some(pool) => {
+                let before = std::mem::replace(&mut pool.plan, plan);
+                let id = pool.id;
+                let problems = sockets::adjust(&pool.plan.sockets, &before.sockets);
+                problems.into_iter().for_each(|problem| shell.warn(problem));
+                shell
+                    .facts
+                    .push_back(Fact::ReloadRequested { pool: id, figures });
+                id
+            }
+            None => {
+                let id = shell.pools.next_id();
+                shell.pools.insert(Pool::new(id, plan));
+                shell.unsettled.insert(id);
+                shell.facts.push_back(Fact::PoolAdded { pool: id, figures });
+                id
+            }
+        };
+        memory::begin(shell, id);
+        coming.push(id);
+    }
+    if only.is_none() {
+        remove_others(shell, &names);
+    }
+    coming
+}
+
+fn remove_others(shell: &mut Shell, names: &BTreeSet<String>) {
+    let gone: Vec<(Arc<str>, PoolId)> = shell
+        .pools
+        .names()
+        .filter(|(name, _)| !names.contains(&***name))
+        .map(|(name, id)| (Arc::clone(name), id))
+        .collect();
+    for (_, id) in gone {
+        if let Some(pool) = shell.pools.get_mut(id)
+            && !std::mem::replace(&mut pool.is_leaving, true)
+        {
+            shell.facts.push_back(Fact::RemovalRequested { pool: id });
+        }
+    }
+}

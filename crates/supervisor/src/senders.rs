@@ -1,0 +1,116 @@
+//! Signals to the supervisor: who sent them, and what they mean.
+
+use steadfast_policy::event::Event as Fact;
+use steadfast_policy::ids::WorkerId;
+
+use crate::children::Pid;
+use crate::deaths;
+use crate::events::event::Event;
+use crate::events::kind::Kind;
+use crate::shell::Shell;
+use crate::signals::{Received, Sig};
+use crate::workers::Word;
+
+/// How far up a sender's ancestors are followed.
+const ANCESTORS: usize = 16;
+
+/// What a signal asks of the supervisor beyond what has been done about it here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Nothing.
+    Nothing,
+    /// Read the configuration again and reload every pool.
+    Reload,
+    /// There are more dead children than one turn buries.
+    MoreDead,
+}
+
+/// Takes one signal.
+pub(crate) fn received(shell: &mut Shell, signal: Received) -> Asked {
+    match signal.signal {
+        Sig::Term | Sig::Int | Sig::Quit => {
+            if signal.signal == Sig::Term
+                && let Some(worker) = sender(shell, signal.pid)
+            {
+                broken(shell, worker);
+            } else {
+                stop(shell, signal.signal);
+            }
+            Asked::Nothing
+        }
+        Sig::Hup if shell.is_stopping => {
+            shell.warn("HUP is ignored: the supervisor is stopping");
+            Asked::Nothing
+        }
+        Sig::Hup => Asked::Reload,
+        Sig::Usr1 | Sig::Usr2 => {
+            let name = if signal.signal == Sig::Usr1 {
+                "USR1"
+            } else {
+                "USR2"
+            };
+            shell.warn(format!(
+                "{name} is ignored: it has no meaning in this version"
+            ));
+            Asked::Nothing
+        }
+        Sig::Child if deaths::strangers(shell) => Asked::MoreDead,
+        Sig::Child => Asked::Nothing,
+    }
+}
+
+/// The worker that sent it, itself or by a descendant.
+fn sender(shell: &mut Shell, pid: u32) -> Option<WorkerId> {
+    let mut pid = pid;
+    for _ in 0..ANCESTORS {
+        let known = Pid::new(i32::try_from(pid).ok()?)?;
+        if let Some(worker) = shell.workers.by_pid(known) {
+            return Some(worker);
+        }
+        if pid == shell.host.pid {
+            return None;
+        }
+        pid = shell.procfs.ppid(known)?;
+    }
+    None
+}
+
+/// The unchanged code of those who used to tell their manager to stop (`kill TERM, getppid`).
+fn broken(shell: &mut Shell, id: WorkerId) {
+    if let Some(worker) = shell.workers.get_mut(id)
+        && worker.word.is_none()
+    {
+        let message = "it sent TERM to the supervisor".to_owned();
+        worker.word = Some(Word {
+            code: None,
+            name: None,
+            message: Some(message),
+        });
+    }
+    shell.facts.push_back(Fact::WorkerBroken { worker: id });
+}
+
+fn stop(shell: &mut Shell, signal: Sig) {
+    if shell.is_stopping {
+        // QUIT asks for a graceful stop, however often.
+        if signal != Sig::Quit {
+            shell.facts.push_back(Fact::ShutdownHastened);
+        }
+        return;
+    }
+    let name = match signal {
+        Sig::Int => "INT",
+        Sig::Quit => "QUIT",
+        Sig::Term | Sig::Hup | Sig::Usr1 | Sig::Usr2 | Sig::Child => "TERM",
+    };
+    begin_stop(shell, name);
+}
+
+/// The graceful stop of everything.
+pub(crate) fn begin_stop(shell: &mut Shell, why: &str) {
+    if !std::mem::replace(&mut shell.is_stopping, true) {
+        shell.emit(Event::new(Kind::SupervisorStopping).reason(why));
+        shell.notify.stopping();
+        shell.facts.push_back(Fact::ShutdownRequested);
+    }
+}

@@ -1,0 +1,246 @@
+//! The status document: the policy's view with the shell's facts.
+
+use std::collections::BTreeMap;
+
+use steadfast_policy::class::Class;
+use steadfast_policy::ids::PoolId;
+use steadfast_policy::policy::Policy;
+use steadfast_policy::time::Instant;
+use steadfast_policy::view::{self, PoolView, SlotView, View, WorkerState};
+use steadfast_proto::status::{
+    Breaker, BreakerState, LastExit, Phase, Pool, PoolState, Slot, SlotState, Status, VERSION,
+    Workers,
+};
+
+use crate::clock::millis;
+use crate::pools;
+use crate::report::because;
+use crate::shell::Shell;
+use crate::signals::signal_name;
+use crate::words;
+
+/// With more workers than this the kernel is not asked for each one's memory and processor time.
+const ASKED_MAX: usize = 1000;
+/// With more workers than this their proportional memory is left out, which costs the kernel most.
+const PSS_MAX: usize = 32;
+
+/// The document, of all pools or of one.
+pub(crate) fn document(
+    shell: &mut Shell,
+    policy: &Policy,
+    version: &str,
+    only: Option<&str>,
+) -> Status {
+    let now = shell.now;
+    let view = policy.view(now);
+    let named: Vec<PoolId> = shell
+        .pools
+        .names()
+        .filter(|(name, _)| only.is_none_or(|only| only == &***name))
+        .map(|(_, id)| id)
+        .collect();
+    Status {
+        version: VERSION,
+        steadfast: version.to_owned(),
+        pid: shell.host.pid,
+        since: shell.clock.stamp(Instant::ZERO),
+        phase: phase(shell, &view),
+        front: None,
+        pools: named
+            .into_iter()
+            .filter_map(|id| pool(shell, view.pool(id)?))
+            .collect(),
+    }
+}
+
+fn phase(shell: &Shell, view: &View<'_>) -> Phase {
+    if shell.is_stopping || view.is_stopping() {
+        Phase::Stopping
+    } else if !shell.unsettled.is_empty() {
+        Phase::Starting
+    } else if view.pools().any(|pool| pool.candidate().is_some()) {
+        Phase::Reloading
+    } else {
+        Phase::Running
+    }
+}
+
+fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
+    let id = view.id();
+    let state = state(view.state());
+    let breaker = breaker(shell, &view);
+    let slots = slots(shell, &view);
+    let pool = shell.pools.get(id)?;
+    let counts = view.counts();
+    let is_ill = matches!(
+        state,
+        PoolState::Down | PoolState::Degraded | PoolState::Starting
+    );
+    Some(Pool {
+        name: pool.name.to_string(),
+        state,
+        reason: pool.failure.as_ref().filter(|_| is_ill).map(words::exit),
+        mode: "direct".to_owned(),
+        listen: pool
+            .plan
+            .sockets
+            .iter()
+            .map(|socket| socket.listener.borrow().address().to_owned())
+            .collect(),
+        generation: u64::from(view.generation().0),
+        candidate: view.candidate().map(|generation| u64::from(generation.0)),
+        proven: view.is_proven(),
+        previous: view.previous().map(|generation| u64::from(generation.0)),
+        zygote: None,
+        workers: Workers {
+            min: view.figures().min,
+            max: view.figures().max,
+            target: view.target(),
+            total: counts.total,
+            serving: counts.ready,
+            idle: None,
+            busy: None,
+            starting: counts.starting,
+            stopping: counts.leaving + counts.lost,
+        },
+        queue: None,
+        breaker,
+        quarantine: Vec::new(),
+        requests: None,
+        latency_ms: None,
+        exits: exits(&view),
+        last_exit: pool.failure.as_ref().map(|exit| last_exit(shell, exit)),
+        slots,
+    })
+}
+
+fn state(state: view::PoolState) -> PoolState {
+    match state {
+        view::PoolState::Asleep => PoolState::Asleep,
+        view::PoolState::Starting => PoolState::Starting,
+        view::PoolState::Serving => PoolState::Serving,
+        view::PoolState::Degraded => PoolState::Degraded,
+        view::PoolState::Down => PoolState::Down,
+        view::PoolState::Stopping => PoolState::Stopping,
+        view::PoolState::Stopped => PoolState::Stopped,
+    }
+}
+
+fn breaker(shell: &Shell, pool: &PoolView<'_>) -> Breaker {
+    let view = pool.breaker();
+    let figures = pool.figures().breaker;
+    Breaker {
+        state: match view.state {
+            view::BreakerState::Closed => BreakerState::Closed,
+            view::BreakerState::Open => BreakerState::Open,
+            view::BreakerState::HalfOpen => BreakerState::HalfOpen,
+        },
+        failures: f64::from(view.failures.quarters()) / 4.0,
+        limit: figures.failures,
+        window_ms: millis(figures.within),
+        until: view.until.map(|until| shell.clock.stamp(until)),
+        reason: view.reason.map(|reason| because(shell, pool.id(), reason)),
+    }
+}
+
+fn exits(view: &PoolView<'_>) -> BTreeMap<String, u64> {
+    Class::ALL
+        .iter()
+        .map(|class| (class.word().to_owned(), view.exits(*class)))
+        .collect()
+}
+
+fn slots(shell: &mut Shell, view: &PoolView<'_>) -> Vec<Slot> {
+    let mut slots: BTreeMap<u32, Slot> = BTreeMap::new();
+    for seat in view.slots() {
+        slots.insert(seat.slot.0, occupied(shell, view.id(), seat));
+    }
+    // Seats of the target that nobody sits in: a worker will come.
+    for number in 1..=view.target() {
+        slots
+            .entry(number)
+            .or_insert_with(|| empty(shell, view.id(), number));
+    }
+    slots.into_values().collect()
+}
+
+fn occupied(shell: &mut Shell, pool: PoolId, seat: SlotView) -> Slot {
+    let all = shell.workers.len();
+    let worker = shell.workers.get(seat.worker);
+    let (pid, text) = (
+        worker.map(|worker| worker.pid),
+        worker.and_then(|worker| worker.text.clone()),
+    );
+    let asked = pid.filter(|_| all <= ASKED_MAX);
+    let rss = asked.and_then(|pid| shell.procfs.rss(pid));
+    let cpu = asked.and_then(|pid| shell.procfs.cpu_time(pid));
+    let pss = pid
+        .filter(|_| all <= PSS_MAX)
+        .and_then(|pid| shell.procfs.memory(pid))
+        .map(|memory| memory.pss);
+    Slot {
+        slot: seat.slot.0,
+        pid: pid.map(|pid| pid.get()),
+        generation: Some(u64::from(seat.generation.0)),
+        state: match seat.state {
+            WorkerState::Starting => SlotState::Starting,
+            WorkerState::Verifying => SlotState::Verifying,
+            WorkerState::Ready => SlotState::Ready,
+            WorkerState::Draining => SlotState::Draining,
+            WorkerState::Stopping => SlotState::Stopping,
+            WorkerState::Killed => SlotState::Killed,
+            WorkerState::Lost => SlotState::Lost,
+        },
+        requests: None,
+        rss,
+        pss,
+        cpu_ms: cpu.map(millis),
+        since: shell.clock.stamp(seat.since),
+        request: None,
+        text,
+        last_exit: exit_of(shell, pool, seat.slot.0),
+    }
+}
+
+fn empty(shell: &Shell, pool: PoolId, number: u32) -> Slot {
+    let exit = shell
+        .pools
+        .get(pool)
+        .and_then(|pool| pool.exits.get(&steadfast_policy::ids::SlotId(number)));
+    Slot {
+        slot: number,
+        pid: None,
+        generation: None,
+        state: SlotState::Waiting,
+        requests: None,
+        rss: None,
+        pss: None,
+        cpu_ms: None,
+        since: shell.clock.stamp(exit.map_or(shell.now, |exit| exit.at)),
+        request: None,
+        text: None,
+        last_exit: exit_of(shell, pool, number),
+    }
+}
+
+fn exit_of(shell: &Shell, pool: PoolId, number: u32) -> Option<LastExit> {
+    let exit = shell
+        .pools
+        .get(pool)?
+        .exits
+        .get(&steadfast_policy::ids::SlotId(number))?;
+    Some(last_exit(shell, exit))
+}
+
+fn last_exit(shell: &Shell, exit: &pools::LastExit) -> LastExit {
+    LastExit {
+        class: exit.class.to_owned(),
+        signal: exit.signal.map(|signal| signal_name(signal).to_owned()),
+        code: exit.code,
+        name: exit.name.clone(),
+        message: exit.message.clone(),
+        at: shell.clock.stamp(exit.at),
+        request: None,
+        stderr: exit.stderr.clone(),
+    }
+}

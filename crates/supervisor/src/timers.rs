@@ -1,0 +1,97 @@
+//! The shell's own deadlines, in one small ordered set; what is not in it is not waited for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use steadfast_policy::ids::{PoolId, WorkerId};
+use steadfast_policy::time::Instant;
+
+/// What is waited for. Each has at most one deadline at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Look whether the worker is ready.
+    Probe(WorkerId),
+    /// Look whether the draining worker has anything in hand.
+    Drain(WorkerId),
+    /// Hear the worker's output again, which was too much.
+    Output(WorkerId),
+    /// Look at the memory of a few of the pool's workers.
+    Memory(PoolId),
+    /// A control connection's request must have arrived by then, or its answer must have been taken.
+    Connection(u64),
+    /// The answer that a control connection waits for is given at the latest.
+    Wait(u64),
+    /// Try again to accept control connections.
+    Control,
+    /// Try again to take back a socket that somebody removed or shut down.
+    Listener,
+}
+
+/// The set.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    order: BTreeSet<(Instant, Timer)>,
+    at: BTreeMap<Timer, Instant>,
+}
+
+impl Timers {
+    /// Waits for `timer` until `at`, instead of what it waited for before.
+    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+        if let Some(before) = self.at.insert(timer, at) {
+            self.order.remove(&(before, timer));
+        }
+        self.order.insert((at, timer));
+    }
+
+    /// Waits for it no more.
+    pub(crate) fn clear(&mut self, timer: Timer) {
+        if let Some(before) = self.at.remove(&timer) {
+            self.order.remove(&(before, timer));
+        }
+    }
+
+    /// Whether it is waited for.
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.at.contains_key(&timer)
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.order.first().map(|&(at, _)| at)
+    }
+
+    /// Takes out the earliest one that has passed.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Timer> {
+        let &(at, timer) = self.order.first()?;
+        if at > now {
+            return None;
+        }
+        self.clear(timer);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_again_moves_the_deadline() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Control, Instant::from_nanos(10));
+        timers.set(Timer::Control, Instant::from_nanos(30));
+        timers.set(Timer::Listener, Instant::from_nanos(20));
+        assert_eq!(timers.pop(Instant::from_nanos(15)), None);
+        assert_eq!(timers.pop(Instant::from_nanos(40)), Some(Timer::Listener));
+        assert_eq!(timers.pop(Instant::from_nanos(40)), Some(Timer::Control));
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn what_is_cleared_is_not_waited_for() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Probe(WorkerId(1)), Instant::from_nanos(10));
+        timers.clear(Timer::Probe(WorkerId(1)));
+        assert!(!timers.is_set(Timer::Probe(WorkerId(1))));
+        assert_eq!(timers.next(), None);
+    }
+}

@@ -1,0 +1,259 @@
+//! The loop: hears what happened, tells the policy, carries out what it orders, and sleeps until something is due.
+//!
+//! One turn: the ready fds (a bounded batch, each read within bounds), the shell's own deadlines, every fact into the
+//! policy and every order out of it until both are quiet, then the policy's deadline. I/O comes before deadlines, so
+//! that a turn that comes late does not judge anybody by what it has not read yet. Nothing here blocks but the wait at
+//! its beginning, and without a deadline that waits for ever.
+
+use std::time::Duration;
+
+use steadfast_policy::command::Command;
+use steadfast_policy::event::Event as Fact;
+use steadfast_policy::policy::Policy;
+use steadfast_proto::control::{Answer, Request};
+
+use crate::control::followers::Followers;
+use crate::control::server::Server;
+use crate::control::verbs::{self, Reaction};
+use crate::control::waits::Waits;
+use crate::deaths;
+use crate::events::event::Event;
+use crate::events::kind::Kind;
+use crate::leaving;
+use crate::links;
+use crate::memory;
+use crate::orders;
+use crate::poller::{Interest, Token};
+use crate::readiness;
+use crate::recording::Recording;
+use crate::relay::{self, Stream};
+use crate::reload::{Source, reload};
+use crate::senders::{self, Asked};
+use crate::shell::Shell;
+use crate::signals::Signals;
+use crate::sockets;
+use crate::timers::Timer;
+
+/// Facts that are told in one turn; the rest waits for the next.
+const FACTS_MAX: usize = 4096;
+/// Deadlines of the shell that are met in one turn.
+const TIMERS_MAX: usize = 256;
+/// Signals that are read in one turn.
+const SIGNALS_MAX: usize = 32;
+
+/// The whole supervisor.
+pub(crate) struct Supervisor {
+    /// The state of the world.
+    pub(crate) shell: Shell,
+    /// What decides.
+    pub(crate) policy: Policy,
+    /// The control socket.
+    pub(crate) server: Server,
+    /// Those who wait for a reload.
+    pub(crate) waits: Waits,
+    /// Those who follow events.
+    pub(crate) followers: Followers,
+    /// Where the configuration comes from.
+    pub(crate) source: Source,
+    /// Signals to us.
+    pub(crate) signals: Signals,
+    /// What the policy was told.
+    pub(crate) recording: Recording,
+    /// The next turn comes at once.
+    pub(crate) is_hurried: bool,
+    /// The log is waited for.
+    pub(crate) is_log_heard: bool,
+}
+
+impl Supervisor {
+    /// Turns until everything has stopped. The exit code.
+    pub(crate) fn run(mut self) -> u8 {
+        let mut ready = Vec::new();
+        // What was configured is told before anything is waited for.
+        self.is_hurried = true;
+        while !self.shell.is_finished {
+            let timeout = self.timeout();
+            if let Err(error) = self.shell.poller.wait(timeout, &mut ready) {
+                let error = std::io::Error::from(error);
+                self.shell.warn(format!("cannot wait for events: {error}"));
+            }
+            self.turn(&ready);
+        }
+        self.end()
+    }
+
+    fn timeout(&mut self) -> Option<Duration> {
+        if std::mem::take(&mut self.is_hurried) || !self.shell.facts.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let log = self
+            .shell
+            .log
+            .next_deadline()
+            .map(steadfast_policy::time::Instant::from_nanos);
+        let next = [self.policy.next_deadline(), self.shell.timers.next(), log]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Some(next.since(self.shell.clock.now()))
+    }
+
+    fn turn(&mut self, ready: &[Token]) {
+        self.shell.now = self.shell.clock.now();
+        for token in ready {
+            self.hear(*token);
+        }
+        self.meet_deadlines();
+        self.settle();
+        let now = self.shell.clock.now();
+        if self
+            .policy
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.shell.facts.push_back(Fact::Woken);
+            self.settle();
+        }
+        self.waits.tell(&mut self.shell, &mut self.server);
+        self.is_hurried |= self.followers.tell(&mut self.shell, &mut self.server);
+        self.write();
+    }
+
+    fn hear(&mut self, token: Token) {
+        let shell = &mut self.shell;
+        match token {
+            Token::Signals => self.hear_signals(),
+            Token::Directories => sockets::directories_changed(shell),
+            Token::Listener(socket) => sockets::ended(shell, socket),
+            Token::Link(worker) => links::readable(shell, worker),
+            Token::Stdout(worker) => relay::readable(shell, worker, Stream::Stdout),
+            Token::Stderr(worker) => relay::readable(shell, worker, Stream::Stderr),
+            Token::Exit(worker) => deaths::died(shell, worker),
+            Token::Control => self.server.accept(shell),
+            Token::Connection(connection) => {
+                if let Some(request) = self.server.ready(shell, connection) {
+                    self.carry_out(connection, request);
+                }
+            }
+            Token::Log => {
+                let at = shell.moment();
+                shell.log.drain(at);
+                self.is_log_heard = false;
+                if let Some(fd) = shell.log.blocked_fd() {
+                    shell.poller.remove(fd);
+                }
+            }
+        }
+    }
+
+    fn hear_signals(&mut self) {
+        for _ in 0..SIGNALS_MAX {
+            let Ok(Some(signal)) = self.signals.read() else {
+                return;
+            };
+            match senders::received(&mut self.shell, signal) {
+                Asked::Nothing => {}
+                Asked::MoreDead => self.is_hurried = true,
+                Asked::Reload => {
+                    // Refused or not, it has been said in the log.
+                    let _ = reload(&mut self.shell, &mut self.source, None);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, connection: u64, request: Request) {
+        // The answer is to tell what has been asked for before.
+        self.settle();
+        let (shell, server) = (&mut self.shell, &mut self.server);
+        match verbs::carry_out(shell, &self.policy, &mut self.source, request) {
+            Reaction::Answer(answer) => server.answer(shell, connection, &answer),
+            Reaction::Answers(answers) => answer_all(shell, server, connection, &answers),
+            Reaction::Follow(answers, pool) => {
+                answer_all(shell, server, connection, &answers);
+                self.followers.add(shell, connection, pool);
+            }
+            Reaction::Wait(pools, timeout) => self.waits.add(shell, connection, &pools, timeout),
+        }
+    }
+
+    fn meet_deadlines(&mut self) {
+        for _ in 0..TIMERS_MAX {
+            let now = self.shell.clock.now();
+            let Some(timer) = self.shell.timers.pop(now) else {
+                return;
+            };
+            let shell = &mut self.shell;
+            match timer {
+                Timer::Probe(worker) => readiness::look(shell, worker),
+                Timer::Drain(worker) => leaving::look(shell, worker),
+                Timer::Output(worker) => relay::rested(shell, worker),
+                Timer::Memory(pool) => memory::look(shell, pool),
+                Timer::Connection(connection) => self.server.overdue(shell, connection),
+                Timer::Wait(connection) => self.waits.overdue(shell, &mut self.server, connection),
+                Timer::Control => self.server.accept_again(shell),
+                Timer::Listener => sockets::take_back_removed(shell),
+            }
+        }
+        self.is_hurried = true;
+    }
+
+    /// Tells the policy every fact and carries out every order, until nothing follows any more.
+    fn settle(&mut self) {
+        let mut orders: Vec<Command> = Vec::new();
+        for _ in 0..FACTS_MAX {
+            let Some(fact) = self.shell.facts.pop_front() else {
+                break;
+            };
+            let now = self.shell.clock.now();
+            self.shell.now = now;
+            if let Err(error) = self.recording.note(now, &fact) {
+                self.shell.warn(format!("the recording has ended: {error}"));
+            }
+            self.policy.handle(now, fact, &mut orders);
+            for order in orders.drain(..) {
+                orders::carry_out(&mut self.shell, order);
+            }
+        }
+        if self.shell.facts.is_empty() {
+            // Whoever was not reported by now never will be.
+            self.shell.corpses.clear();
+        }
+    }
+
+    fn write(&mut self) {
+        if let Err(error) = self.recording.flush() {
+            self.shell.warn(format!("the recording has ended: {error}"));
+        }
+        let at = self.shell.moment();
+        self.shell.log.flush(at);
+        if !self.is_log_heard
+            && let Some(fd) = self.shell.log.blocked_fd()
+        {
+            self.is_log_heard = self
+                .shell
+                .poller
+                .add(fd, Token::Log, Interest::Write)
+                .is_ok();
+        }
+    }
+
+    fn end(mut self) -> u8 {
+        for socket in self.shell.pools.sockets() {
+            socket.listener.borrow().unlink();
+        }
+        self.shell.emit(Event::new(Kind::SupervisorStopped));
+        self.waits.tell(&mut self.shell, &mut self.server);
+        self.followers.tell(&mut self.shell, &mut self.server);
+        self.server.unlink();
+        let at = self.shell.moment();
+        self.shell.log.close(at);
+        self.shell.exit
+    }
+}
+
+fn answer_all(shell: &mut Shell, server: &mut Server, connection: u64, answers: &[Answer]) {
+    for answer in answers {
+        server.answer(shell, connection, answer);
+    }
+}

@@ -1,0 +1,189 @@
+//! The worker processes that exist: one record for each life, found by its name or its pid.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::ioctl_fionread;
+use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
+use steadfast_policy::time::Instant;
+use steadfast_proto::link::{Decoder, FromWorker};
+
+use crate::children::Pid;
+use crate::output::{Held, Lines};
+use crate::procfs::Io;
+
+/// One life.
+pub(crate) struct Worker {
+    /// The policy's name for it.
+    pub(crate) id: WorkerId,
+    /// Its pool.
+    pub(crate) pool: PoolId,
+    /// Its seat.
+    pub(crate) slot: SlotId,
+    /// What it was made of.
+    pub(crate) generation: GenerationId,
+    /// The process; its own group's leader.
+    pub(crate) pid: Pid,
+    /// By which it is signalled and reaped.
+    pub(crate) pidfd: OwnedFd,
+    /// What it says there.
+    pub(crate) stdout: Pipe,
+    /// What it says there.
+    pub(crate) stderr: Pipe,
+    /// Its link; `None` when it has none, or was cut off.
+    pub(crate) link: Option<Link>,
+    /// Bytes that came over the link, also after it was cut off.
+    pub(crate) link_bytes: u64,
+    /// It said hello: it is ready by its word only, and drains by ours.
+    pub(crate) speaks: bool,
+    /// When it was spawned.
+    pub(crate) started: Instant,
+    /// When it was seen ready.
+    pub(crate) ready: Option<Instant>,
+    /// What it said before it was ready.
+    pub(crate) held: Held,
+    /// Looks at whether it is ready, or has anything in hand, so far.
+    pub(crate) looks: u32,
+    /// How far its leave is.
+    pub(crate) leave: Leave,
+    /// What it had read and written when it became ready.
+    pub(crate) baseline: Option<Baseline>,
+    /// Requests that the policy has been told of.
+    pub(crate) told: u64,
+    /// Its last word of failure.
+    pub(crate) word: Option<Word>,
+    /// Its word for the status table.
+    pub(crate) text: Option<String>,
+}
+
+/// A worker's stdout or stderr.
+pub(crate) struct Pipe {
+    /// `None` once it was closed on the other side.
+    pub(crate) fd: Option<OwnedFd>,
+    /// What came.
+    pub(crate) lines: Lines,
+}
+
+impl Pipe {
+    /// Of a worker that has just been spawned.
+    pub(crate) fn new(fd: OwnedFd) -> Pipe {
+        Pipe {
+            fd: Some(fd),
+            lines: Lines::new(),
+        }
+    }
+
+    /// Bytes written into it so far, read by us or not.
+    fn bytes(&self) -> u64 {
+        self.lines.bytes() + self.fd.as_ref().map_or(0, waiting)
+    }
+}
+
+/// Bytes that wait to be read.
+fn waiting(fd: impl AsFd) -> u64 {
+    ioctl_fionread(fd).unwrap_or(0)
+}
+
+/// A worker's link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Our end.
+    pub(crate) fd: OwnedFd,
+    /// What came.
+    pub(crate) decoder: Decoder<FromWorker>,
+    /// The second in which `messages` and `bytes` are counted began then.
+    pub(crate) since: Instant,
+    /// Lines in that second.
+    pub(crate) messages: u64,
+    /// Bytes in that second.
+    pub(crate) bytes: u64,
+    /// People have been told that it talks nonsense.
+    pub(crate) warned: bool,
+}
+
+/// What a worker had read and written at some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Baseline {
+    /// The kernel's counters.
+    pub(crate) io: Io,
+    /// Bytes of it that went to us.
+    pub(crate) heard: u64,
+}
+
+/// How far a worker's leave is (see `leaving.rs`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// Nobody asked.
+    #[default]
+    No,
+    /// It is looked for the moment when it has nothing in hand.
+    Looking,
+    /// It looked idle, with these fds open, and was sent SIGSTOP; it is not seen stopped yet.
+    Stopping(Vec<u32>),
+    /// It stands still with nothing in hand.
+    Stopped,
+    /// It may be sent TERM at any time.
+    Drained,
+}
+
+/// What a worker said of its failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Word {
+    /// The code with which it means to exit.
+    pub(crate) code: Option<u8>,
+    /// The code's or the dependency's name.
+    pub(crate) name: Option<String>,
+    /// What happened.
+    pub(crate) message: Option<String>,
+}
+
+impl Worker {
+    /// Bytes that it has written to us so far: stdout, stderr, link.
+    pub(crate) fn heard(&self) -> u64 {
+        let link = self.link.as_ref().map_or(0, |link| waiting(&link.fd));
+        self.stdout.bytes() + self.stderr.bytes() + self.link_bytes + link
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Workers {
+    // Boxed, so that a map that has been large gives back what its records took.
+    by_id: BTreeMap<WorkerId, Box<Worker>>,
+    by_pid: HashMap<Pid, WorkerId>,
+}
+
+impl Workers {
+    /// Keeps a new one.
+    pub(crate) fn insert(&mut self, worker: Worker) {
+        self.by_pid.insert(worker.pid, worker.id);
+        self.by_id.insert(worker.id, Box::new(worker));
+    }
+
+    /// The one of that name, if it lives.
+    pub(crate) fn get(&self, id: WorkerId) -> Option<&Worker> {
+        self.by_id.get(&id).map(Box::as_ref)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.by_id.get_mut(&id).map(Box::as_mut)
+    }
+
+    /// The one with that pid, if it is not reaped.
+    pub(crate) fn by_pid(&self, pid: Pid) -> Option<WorkerId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// Forgets it; it has been reaped, or is about to be.
+    pub(crate) fn remove(&mut self, id: WorkerId) -> Option<Box<Worker>> {
+        let worker = self.by_id.remove(&id)?;
+        self.by_pid.remove(&worker.pid);
+        Some(worker)
+    }
+
+    /// How many live.
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}
