@@ -14,8 +14,8 @@ fn here() -> PathBuf {
 
 /// Loads `text` as `steadfast.toml`, shown under that name.
 fn load_text(text: impl AsRef<[u8]>) -> Result<Loaded, Report> {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("steadfast.toml"), text).unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::write(directory.path().join("steadfast.toml"), text).expect("a directory of our own");
     load(
         Path::new("steadfast.toml"),
         &Context {

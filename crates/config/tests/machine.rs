@@ -47,7 +47,7 @@ fn messages(report: &Report) -> Vec<String> {
 /// Loads a file from `directory`, whose pool `a` has these lines beside mode and name.
 fn pool(directory: &Path, lines: &str) -> Loaded {
     let text = format!("[pool.a]\nmode = \"direct\"\n{lines}\n");
-    fs::write(directory.join("steadfast.toml"), text).unwrap();
+    fs::write(directory.join("steadfast.toml"), text).expect("a directory of our own");
     let loaded = load(
         Path::new("steadfast.toml"),
         &Context {

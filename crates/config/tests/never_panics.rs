@@ -12,8 +12,8 @@ const FULL: &str = include_str!("full.toml");
 const INTERFACE: &str = include_str!("interface.toml");
 
 fn load_bytes(bytes: &[u8]) -> Result<Loaded, Report> {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("steadfast.toml"), bytes).unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::write(directory.path().join("steadfast.toml"), bytes).expect("a directory of our own");
     load(
         Path::new("steadfast.toml"),
         &Context {
