@@ -73,7 +73,7 @@ impl Source {
 }
 
 /// Whether the machine has what the configuration speaks of.
-pub(crate) fn check(loaded: &Loaded, runtime_dir: &Path, directory: &Path) -> Result<(), Report> {
+pub fn check(loaded: &Loaded, runtime_dir: &Path, directory: &Path) -> Result<(), Report> {
     let names = Names;
     let path = std::env::var("PATH").ok();
     check_machine(

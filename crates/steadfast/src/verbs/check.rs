@@ -1,12 +1,14 @@
 //! `steadfast check`: every error at once; with `--boot` one real worker of each pool, beside what runs.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use steadfast_config::load::{self, Loaded};
 use steadfast_config::report::Report;
 use steadfast_proto::exit::ExitCode;
 use steadfast_supervisor::boot::{self, BootOutcome};
-use steadfast_supervisor::run;
+use steadfast_supervisor::{reload, runtime_dir};
 
 use crate::arguments::{Check, Target};
 use crate::failure::Failure;
@@ -21,7 +23,7 @@ pub(super) fn check(
     around: &Around,
 ) -> Result<ExitCode, Failure> {
     let file = places::configuration(target.config.as_deref(), around)?;
-    let (loaded, report) = match read(&file, target, around) {
+    let (loaded, report) = match read(&file, around) {
         Ok(loaded) => {
             let warnings = loaded.warnings.clone();
             (Some(loaded), warnings)
@@ -61,9 +63,10 @@ pub(super) fn check(
 }
 
 /// The file by itself, then against this machine.
-fn read(file: &std::path::Path, target: &Target, around: &Around) -> Result<Loaded, Report> {
+fn read(file: &Path, around: &Around) -> Result<Loaded, Report> {
     let loaded = load::load(file, &around.context())?;
-    run::check(&loaded, &around.directory, target.control.as_deref())?;
+    let runtime_dir = runtime_dir::runtime_dir(&loaded.config, &around.directory);
+    reload::check(&loaded, &runtime_dir, &around.directory)?;
     Ok(loaded)
 }
 

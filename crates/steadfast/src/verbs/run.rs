@@ -5,7 +5,8 @@ use steadfast_config::load;
 use steadfast_config::report::Report;
 use steadfast_config::types::Log;
 use steadfast_proto::exit::ExitCode;
-use steadfast_supervisor::run::{self, ConfigSource, Options};
+use steadfast_supervisor::reload::ConfigSource;
+use steadfast_supervisor::run::{self, Options};
 
 use crate::arguments::{LogFormat, Run, Target};
 use crate::failure::Failure;
