@@ -138,13 +138,13 @@ impl Book {
 
     /// The time between, less the times when nobody had a turn.
     pub(crate) fn awake(&self, from: Nanos, to: Nanos) -> Nanos {
-        let late: Nanos = self.lates.iter().filter(|(end, _)| *end >= from).map(|(_, by)| by).sum();
+        let late: Nanos = self.lates.iter().filter(|(end, _)| *end > from).map(|(_, by)| by).sum();
         to.saturating_sub(from).saturating_sub(late)
     }
 
     /// Whether nobody had a turn at some time since.
     pub(crate) fn was_late_since(&self, from: Nanos) -> bool {
-        self.lates.last().is_some_and(|(end, _)| *end >= from)
+        self.lates.last().is_some_and(|(end, _)| *end > from)
     }
 
     pub(crate) fn is_serving(&self, w: usize) -> bool {
@@ -200,7 +200,10 @@ impl Book {
     fn heaviest(&self, w: usize, exit: Exit, oom: bool) -> u32 {
         let known = &self.known[w];
         let figures = &self.pages[known.pool].figures;
-        let productive = figures.mode == Mode::Direct && known.served > 0;
+        let direct = figures.mode == Mode::Direct;
+        // Where nothing can be seen, ten seconds of life are evidence of service.
+        let served = known.served > 0 || direct && known.lived >= 10 * SECOND;
+        let productive = direct && served;
         let code = match exit {
             Exit::Code(code) => Some(code),
             Exit::Signal(_) => None,
@@ -220,7 +223,7 @@ impl Book {
         }
         match exit {
             Exit::Signal(9) if !oom => 0,
-            Exit::Code(0) if known.served > 0 => 0,
+            Exit::Code(0) if served => 0,
             Exit::Code(0) if known.ready.is_some() => 1,
             _ if productive && known.lived >= SECOND => 0,
             _ => 4,

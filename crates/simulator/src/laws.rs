@@ -357,8 +357,14 @@ impl Laws {
                 self.exits.push((place, class, weight.quarters()));
                 return Ok(());
             }
-            Note::BreakerOpened { pool, reason, .. } => {
+            Note::BreakerOpened {
+                pool,
+                reason,
+                generation,
+                ..
+            } => {
                 self.judge_opening(now, pool, reason)?;
+                self.watch.opened(pool, generation);
                 pool
             }
             Note::GenerationRefused { pool, generation, .. } => {
@@ -371,7 +377,7 @@ impl Laws {
             }
             Note::PoolStopped { pool } => {
                 self.book.pages[pool.0 as usize].stopped = true;
-                pool
+                return Ok(());
             }
             Note::BreakerHalfOpen { pool }
             | Note::BreakerClosed { pool }
@@ -379,11 +385,7 @@ impl Laws {
             | Note::GenerationVerified { pool, .. }
             | Note::GenerationServing { pool, .. }
             | Note::GenerationProven { pool, .. }
-            | Note::GenerationRetired { pool, .. }
-            | Note::PoolServing { pool }
-            | Note::PoolDegraded { pool }
-            | Note::PoolDown { pool }
-            | Note::PoolScaled { pool, .. } => pool,
+            | Note::GenerationRetired { pool, .. } => pool,
             _ => return Ok(()),
         };
         self.book.forget(now);
@@ -410,7 +412,8 @@ impl Laws {
             return Ok(());
         }
         let early = (page.min_seen / 2).clamp(3, 8);
-        let limit = match page.lines.iter().all(|line| line.served > 0) {
+        let changed = matches!(reason, Reason::FilesChanged(_));
+        let limit = match !changed && page.lines.iter().all(|line| line.served > 0) {
             true => page.figures.breaker.failures,
             false => early.min(page.figures.breaker.failures),
         };
@@ -457,11 +460,12 @@ impl Laws {
             Exit::Signal(9) if oom => Class::Oom,
             Exit::Signal(9) => Class::Killed,
             Exit::Code(code) if listed(code) => return Ok(()),
-            Exit::Code(0) if known.served > 0 && known.ready.is_some() => match queue && known.blamed {
+            Exit::Code(0) if known.ready.is_some() && (known.served > 0 || !queue && known.lived >= 10 * SECOND) => match queue && known.blamed {
                 true => Class::Exited,
                 false => Class::Recycled,
             },
-            _ if known.ready.is_none() => Class::Early,
+            // Where workers are verified, a worker is ready when it has passed.
+            _ if known.ready.is_none() || !known.admitted && figures.verify != Verify::Never => Class::Early,
             Exit::Signal(_) => Class::Crashed,
             Exit::Code(_) => Class::Exited,
         };

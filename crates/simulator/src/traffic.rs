@@ -24,6 +24,13 @@ const SAMPLE_EVERY: Nanos = SECOND;
 /// The front tells the services of a worker one by one until it has served so many.
 const TOLD_SINGLY: u64 = 20;
 
+/// Ordinary requests have keys from here on; those below may be poisonous.
+const ORDINARY: u32 = 100;
+
+/// Each n-th job asks for the poisonous request, if there is one: rarely enough for ten successes for each of its
+/// deaths, two with the retry.
+const POISON_EVERY: u32 = 40;
+
 impl World {
     /// The next job comes after about `every`.
     pub(crate) fn expect_visitors(&mut self, pool: usize) {
@@ -43,9 +50,11 @@ impl World {
         self.expect_visitors(pool);
         let site = &self.sites[pool];
         let traffic = site.traffic;
-        let key = 1 + self.random.below(u64::from(traffic.keys.max(1))) as u32;
+        let key = ORDINARY + self.random.below(u64::from(traffic.keys.max(1))) as u32;
+        let site = &mut self.sites[pool];
+        site.jobs = site.jobs.wrapping_add(1);
         let key = match site.poison {
-            poison if poison != 0 && self.random.permille(200) => poison,
+            poison if poison != 0 && site.jobs.is_multiple_of(POISON_EVERY) => poison,
             _ => key,
         };
         let job = Job {

@@ -1,14 +1,14 @@
 //! Asserts the laws that wait: what must have happened by now, and how often.
 
-use steadfast_policy::figures::Mode;
-use steadfast_policy::ids::PoolId;
+use steadfast_policy::figures::{Launch, Mode};
+use steadfast_policy::ids::{GenerationId, PoolId};
 use steadfast_policy::policy::Policy;
 use steadfast_policy::time::Instant;
 use steadfast_policy::view::BreakerState;
 
 use crate::agenda::{MILLI, Nanos, SECOND};
 use crate::book::{Book, Page};
-use crate::case::{Act, Case, Profile};
+use crate::case::{Act, Case, Choice, Profile};
 use crate::law::{Breach, Law};
 
 /// The policy may be so late by its own figures (a deadline is met when it is told the time).
@@ -24,10 +24,12 @@ const RECOVERY: Nanos = 200 * SECOND;
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     breaker: BreakerState,
-    /// Since when the breaker is not closed.
-    open_since: Nanos,
     /// The trial worker of the open breaker.
     canary: Option<usize>,
+    /// The generation for which the breaker opened.
+    failing: Option<GenerationId>,
+    /// It has passed, and slots are being filled again.
+    passed: bool,
     /// Since when nothing serves and the breaker is open.
     dark_since: Option<Nanos>,
     /// Since when workers are missing and none was started.
@@ -45,8 +47,8 @@ pub(crate) struct Watch {
     second: Nanos,
     wakes: u32,
     orders: usize,
-    /// The last choice of the case that is a fault or an operator's.
     horizon: Nanos,
+    /// Nothing happens after the faults have ended, and no operator holds the breaker open.
     quiet_after_calm: bool,
 }
 
@@ -58,15 +60,19 @@ impl Watch {
     pub(crate) fn new(case: &Case) -> Watch {
         let seen = Seen {
             breaker: BreakerState::Closed,
-            open_since: 0,
             canary: None,
+            failing: None,
+            passed: false,
             dark_since: None,
             short_since: None,
             need_since: None,
         };
         let quiet_after_calm = case
             .calm
-            .is_some_and(|calm| case.choices.iter().all(|choice| choice.at < calm || matches!(choice.act, Act::Lie(_))));
+            .is_some_and(|calm| {
+                let quiet = |choice: &Choice| choice.at < calm && !matches!(choice.act, Act::Trip);
+                case.choices.iter().all(quiet)
+            });
         Watch {
             profile: case.profile,
             seen: vec![seen; case.pools.len()],
@@ -84,6 +90,11 @@ impl Watch {
         self.seen[pool.0 as usize].breaker == BreakerState::Closed
     }
 
+    /// The breaker opened for this generation; a rollout to another one goes its own way.
+    pub(crate) fn opened(&mut self, pool: PoolId, generation: GenerationId) {
+        self.seen[pool.0 as usize].failing = Some(generation);
+    }
+
     /// A worker was started in this step.
     pub(crate) fn started(&mut self, now: Nanos, book: &Book, w: usize) -> Result<(), Breach> {
         let known = &book.known[w];
@@ -96,20 +107,24 @@ impl Watch {
         if seen.breaker == BreakerState::Closed || page.figures.mode == Mode::Direct && line_served {
             return Ok(());
         }
-        let other = seen.canary.filter(|&canary| {
-            let canary = &book.known[canary];
-            let on_probation = match canary.ready {
-                None => true,
-                Some(ready) => now < ready + 30 * SECOND && served_since(page, ready) < 20 && canary.served < 20,
-            };
-            !canary.gone && canary.leaving.is_none() && canary.generation == known.generation && on_probation
-        });
-        if let Some(other) = other {
-            let (id, other) = (known.id, book.known[other].id);
-            return breach(Law::CanaryAlone, now, format!("Worker {id} beside worker {other}."));
+        if seen.failing != Some(known.generation) {
+            return Ok(());
         }
-        seen.canary = Some(w);
-        Ok(())
+        let Some(canary) = seen.canary.filter(|_| !seen.passed).map(|canary| &book.known[canary]) else {
+            seen.canary = Some(w);
+            return Ok(());
+        };
+        if canary.gone || canary.leaving.is_some() || canary.generation != known.generation {
+            seen.canary = Some(w);
+            return Ok(());
+        }
+        seen.passed = canary.ready.is_some_and(|ready| {
+            now >= ready + 30 * SECOND || served_since(page, ready) >= 20 || canary.served >= 20
+        });
+        match seen.passed {
+            true => Ok(()),
+            false => breach(Law::CanaryAlone, now, format!("Worker {} beside worker {}.", known.id, canary.id)),
+        }
     }
 
     fn judge_start_rate(&self, now: Nanos, page: &Page) -> Result<(), Breach> {
@@ -147,9 +162,8 @@ impl Watch {
             let breaker = shown.breaker();
             let seen = &mut self.seen[pool];
             let was = std::mem::replace(&mut seen.breaker, breaker.state);
-            if was == BreakerState::Closed && breaker.state != BreakerState::Closed {
-                seen.open_since = now;
-                seen.canary = None;
+            if was != breaker.state && breaker.state == BreakerState::Open {
+                (seen.canary, seen.passed) = (None, false);
             }
             if let Some(until) = breaker.until.filter(|_| breaker.state == BreakerState::Open) {
                 let until = until.as_nanos();
@@ -164,9 +178,12 @@ impl Watch {
             self.judge_leaving(now, book, pool)?;
             self.judge_pace(now, book, pool, breaker.state)?;
             if self.steps.is_multiple_of(16) {
-                let (shown, live) = (shown.counts().total, book.pages[pool].live.len());
-                if shown as usize != live {
-                    return breach(Law::CountsAgree, now, format!("{shown} instead of {live}."));
+                let live = &book.pages[pool].live;
+                let lost = live.iter().filter(|&&w| book.known[w].killed.is_some_and(|at| at + SECOND < now));
+                // After a stop the policy may forget those that nothing removes.
+                let (shown, least) = (shown.counts().total as usize, live.len() - lost.count());
+                if shown < least || shown > live.len() {
+                    return breach(Law::CountsAgree, now, format!("{shown} instead of {}.", live.len()));
                 }
             }
         }
@@ -261,6 +278,7 @@ impl Watch {
         if self.profile == Profile::Deploys
             && running
             && page.has_served
+            && page.figures.min > 0
             && page.serving == 0
             && book.awake(page.none_since, now) > 60 * SECOND
         {
@@ -279,6 +297,7 @@ impl Watch {
         let need = page.waiting > 0
             && running
             && page.starting.is_empty()
+            && page.figures.launch == Launch::Exec
             && breaker == BreakerState::Closed
             && (page.live.len() as u32) < page.figures.max
             && page.failures.is_empty()

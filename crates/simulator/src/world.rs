@@ -105,6 +105,8 @@ pub(crate) struct Site {
     pub(crate) waiting: VecDeque<Job>,
     pub(crate) fallback: bool,
     pub(crate) poison: u32,
+    /// Jobs that came so far.
+    pub(crate) jobs: u32,
     pub(crate) watched: Vec<u32>,
     pub(crate) denied: Vec<(u32, Instant, bool)>,
     pub(crate) served_untold: u64,
@@ -153,6 +155,7 @@ pub(crate) struct World {
     orders: Vec<Command>,
     tally: Tally,
     traced: bool,
+    log: Option<Vec<String>>,
 }
 
 /// Plays the case under these rules. With `traced` the orders are hashed, which costs time.
@@ -160,6 +163,18 @@ pub fn play(case: &Case, rules: Rules, traced: bool) -> (Tally, Result<(), Breac
     let mut world = World::new(case, rules, traced);
     let result = world.run();
     (world.tally, result)
+}
+
+/// Plays the case and tells every fact and order as a line.
+pub fn tell(case: &Case, rules: Rules) -> Vec<String> {
+    let mut world = World::new(case, rules, false);
+    world.log = Some(Vec::new());
+    let result = world.run();
+    let mut lines = world.log.unwrap_or_default();
+    if let Err(breach) = result {
+        lines.push(format!("broken: {breach}"));
+    }
+    lines
 }
 
 impl World {
@@ -184,6 +199,7 @@ impl World {
             orders: Vec::new(),
             tally: Tally::default(),
             traced,
+            log: None,
         };
         for (index, pool) in case.pools.iter().enumerate() {
             world.sites.push(Site {
@@ -198,6 +214,7 @@ impl World {
                 waiting: VecDeque::new(),
                 fallback: false,
                 poison: 0,
+                jobs: 0,
                 watched: Vec::new(),
                 denied: Vec::new(),
                 served_untold: 0,
@@ -282,12 +299,18 @@ impl World {
         let clock = self.clock();
         self.tally.steps += 1;
         self.tally.clock = clock.as_nanos();
+        if let Some(log) = &mut self.log {
+            log.push(format!("{:>12.3} {event:?}", clock.as_nanos() as f64 / 1e9));
+        }
         self.laws.fact(clock, &event);
         let mut orders = std::mem::take(&mut self.orders);
         self.policy.handle(clock, event, &mut orders);
         for order in &orders {
             if self.traced {
                 self.trace(clock, order);
+            }
+            if let Some(log) = &mut self.log {
+                log.push(format!("             → {order:?}"));
             }
             self.laws.order(clock, order)?;
             self.carry_out(order);

@@ -8,13 +8,14 @@ use steadfast_simulator::case::Case;
 use steadfast_simulator::crowd::{Failure, play_many, shrunk, survey};
 use steadfast_simulator::{script, world};
 
-const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--short] [--survey] [--threads N] [--without RULE]… [--script FILE]";
+const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--short] [--survey] [--threads N] [--without RULE]… [--script FILE [--tell]]";
 
 struct Arguments {
     seeds: u64,
     start: u64,
     short: bool,
     survey: bool,
+    tell: bool,
     threads: usize,
     rules: Rules,
     without: Vec<String>,
@@ -56,6 +57,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
         start: 0,
         short: false,
         survey: false,
+        tell: false,
         threads: 1,
         rules: Rules::all(),
         without: Vec::new(),
@@ -68,6 +70,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--seeds" => arguments.seeds = number(value()?)?,
             "--start" => arguments.start = number(value()?)?,
             "--threads" => arguments.threads = number(value()?)?.clamp(1, 64) as usize,
+            "--tell" => arguments.tell = true,
             "--survey" => arguments.survey = true,
             "--short" => arguments.short = true,
             "--script" => arguments.script = Some(value()?),
@@ -87,6 +90,11 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
 fn replay(arguments: &Arguments, file: &str) -> Result<bool, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"))?;
     let case = script::parse(&text).map_err(|error| format!("{file}: {error}"))?;
+    if arguments.tell {
+        for line in world::tell(&case, arguments.rules) {
+            say(&line);
+        }
+    }
     let (tally, result) = world::play(&case, arguments.rules, true);
     say(&format!("{} steps, {} starts, trace {:016x}", tally.steps, tally.starts, tally.trace));
     match result {
