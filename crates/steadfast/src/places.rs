@@ -122,22 +122,25 @@ pub(crate) fn supervisor(target: &Target, around: &Around) -> Result<Client, Fai
 fn sockets_of(file: &Path, around: &Around) -> Result<Vec<PathBuf>, Failure> {
     let absolute = around.directory.join(file);
     let loaded = load::load(file, &around.context());
-    let name = match &loaded {
-        Ok(loaded) => loaded.config.supervisor.control.clone(),
-        Err(_) => PathBuf::from(SOCKET),
+    let (runtime_dir, control) = match &loaded {
+        Ok(loaded) => {
+            let supervisor = &loaded.config.supervisor;
+            (supervisor.runtime_dir.clone(), supervisor.control.clone())
+        }
+        Err(_) => guess(&absolute),
     };
-    if let Ok(loaded) = &loaded
-        && let Some(directory) = &loaded.config.supervisor.runtime_dir
-    {
-        return Ok(vec![around.directory.join(directory).join(name)]);
-    }
-    let identity = Identity::File(&absolute).directory();
-    let places = around
-        .surroundings
-        .bases()
-        .into_iter()
-        .map(|base| base.join(&identity).join(&name));
-    let places: Vec<PathBuf> = places.collect();
+    let places: Vec<PathBuf> = match runtime_dir {
+        Some(directory) => vec![around.directory.join(directory).join(control)],
+        None => {
+            let identity = Identity::File(&absolute).directory();
+            around
+                .surroundings
+                .bases()
+                .into_iter()
+                .map(|base| base.join(&identity).join(&control))
+                .collect()
+        }
+    };
     match loaded {
         // Its supervisor may run on: the file was good when it started.
         Err(report) if !places.iter().any(|place| place.exists()) => {
@@ -147,6 +150,32 @@ fn sockets_of(file: &Path, around: &Around) -> Result<Vec<PathBuf>, Failure> {
         }
         _ => Ok(places),
     }
+}
+
+/// What a file that cannot be read as a whole most likely says about the control socket: just when it has been broken,
+/// somebody wants to see how the supervisor is.
+fn guess(file: &Path) -> (Option<PathBuf>, PathBuf) {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let value = |key: &str| {
+        let mut values = text.lines().filter_map(|line| {
+            let rest = line
+                .trim_start()
+                .strip_prefix(key)?
+                .trim_start()
+                .strip_prefix('=')?
+                .trim_start();
+            let quote = rest.chars().next().filter(|c| *c == '"' || *c == '\'')?;
+            rest[1..]
+                .split_once(quote)
+                .map(|(value, _)| PathBuf::from(value))
+        });
+        values.next()
+    };
+    let base = file.parent().unwrap_or(Path::new("/"));
+    (
+        value("runtime-dir").map(|directory| base.join(directory)),
+        value("control").unwrap_or_else(|| SOCKET.into()),
+    )
 }
 
 /// The supervisor that runs, if there is exactly one in the default places.
@@ -303,6 +332,13 @@ mod tests {
         std::fs::write(directory.path().join("steadfast.toml"), text).expect("write");
         let _listener = listen(&directory.path().join("rt/c.sock"));
         supervisor(&Target::default(), &around).expect("connected");
+        let broken = "[supervisor]\n runtime-dir= \"rt\" # here\ncontrol = 'c.sock'\n[pool";
+        std::fs::write(directory.path().join("steadfast.toml"), broken).expect("write");
+        let target = Target {
+            config: Some("steadfast.toml".into()),
+            ..Target::default()
+        };
+        supervisor(&target, &around).expect("connected though the file is broken now");
     }
 
     #[test]
