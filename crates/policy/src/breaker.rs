@@ -24,9 +24,8 @@ pub(crate) const PROBATION_REQUESTS: u64 = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Breaker {
     Closed,
-    /// `until` is `None` when the operator opened it: it then waits for his reset.
     Open {
-        until: Option<Instant>,
+        until: Instant,
         wait: Duration,
         reason: Reason,
     },
@@ -62,7 +61,7 @@ impl Breaker {
     /// When it moves by itself.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match *self {
-            Breaker::Open { until, .. } => until,
+            Breaker::Open { until, .. } => Some(until),
             Breaker::Throttled { next, .. } => Some(next),
             Breaker::Trial { passes, .. } => passes,
             Breaker::Closed | Breaker::Refilling { .. } => None,

@@ -340,7 +340,7 @@ impl Pool {
             }
         } else {
             Breaker::Open {
-                until: Some(until),
+                until,
                 wait,
                 reason,
             }
@@ -404,7 +404,7 @@ impl Pool {
         let possible = self.not_before_host(self.serving);
         if possible > turn.now {
             self.breaker = Breaker::Open {
-                until: Some(possible),
+                until: possible,
                 wait,
                 reason,
             };
@@ -422,7 +422,7 @@ impl Pool {
             }
             None => {
                 self.breaker = Breaker::Open {
-                    until: Some(turn.now.after(WAIT_FIRST)),
+                    until: turn.now.after(WAIT_FIRST),
                     wait,
                     reason,
                 }
@@ -522,21 +522,12 @@ impl Pool {
         }
     }
 
-    /// The operator's word: hold until he says otherwise.
+    /// The operator's word: as if there had been too many failures, and with the same way back.
     pub(crate) fn trip_breaker(&mut self, turn: &mut Turn<'_>) {
-        self.breaker = Breaker::Open {
-            until: None,
-            wait: WAIT_FIRST,
-            reason: Reason::Operator,
-        };
-        let note = Note::BreakerOpened {
-            pool: self.id,
-            generation: self.serving,
-            failures: self.failures(turn.now, turn.rules),
-            until: turn.now,
-            reason: Reason::Operator,
-        };
-        turn.report(note);
+        if self.is_running() {
+            let sum = self.failures(turn.now, turn.rules);
+            self.open(turn, WAIT_FIRST, Reason::Operator, sum);
+        }
     }
 
     /// Tells the front to forget every request.

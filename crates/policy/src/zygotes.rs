@@ -156,11 +156,7 @@ impl Pool {
 
     fn zygote_failed(&mut self, turn: &mut Turn<'_>) {
         match self.breaker {
-            Breaker::Open {
-                until: Some(_),
-                wait,
-                ..
-            } => self.reopen(turn, wait, Reason::Zygote, true),
+            Breaker::Open { wait, .. } => self.reopen(turn, wait, Reason::Zygote, true),
             Breaker::Closed => {
                 let sum = self.failures(turn.now, turn.rules);
                 let Some(entry) = self.generations.get(&self.serving) else {
@@ -176,10 +172,7 @@ impl Pool {
                     self.open(turn, WAIT_FIRST, Reason::Zygote, sum);
                 }
             }
-            Breaker::Open { .. }
-            | Breaker::Throttled { .. }
-            | Breaker::Trial { .. }
-            | Breaker::Refilling { .. } => {}
+            Breaker::Throttled { .. } | Breaker::Trial { .. } | Breaker::Refilling { .. } => {}
         }
     }
 
