@@ -52,8 +52,6 @@ def crash_at_start(kind, plan):
         exited = processes.wait_until(manager.has_exited, plan.crash)
         ran = time.monotonic() - began
         result = figures(manager)
-        if kind is managers.PhpFpm:
-            result["starts"] -= WORKERS  # before its directory was taken away
         result["state"] += f" after {ran:.2f} s" if exited else ""
         manager.mend()
         result["serves_after"] = fastcgi.wait_answer(
