@@ -193,3 +193,14 @@ fn the_supervisors_reason_comes_before_our_own() {
 fn empty() {
     insta::assert_snapshot!(draw(&status(Vec::new()), now(), Style::default()));
 }
+
+#[test]
+fn a_text_is_cut_only_when_it_does_not_fit() {
+    let style = Style {
+        colour: false,
+        width: Some(4),
+    };
+    assert_eq!(fit("abcd", style), "abcd");
+    assert_eq!(fit("abcde", style), "abc…");
+    assert_eq!(fit("abcde", Style::default()), "abcde");
+}

@@ -6,6 +6,7 @@ use steadfast_proto::control::Answer;
 
 use crate::control::server::Server;
 use crate::events::event::Stamped;
+use crate::events::human::sentence;
 use crate::shell::Shell;
 
 /// Events that one follower is given in one turn; the rest follows in the next.
@@ -42,8 +43,9 @@ pub(crate) fn last(shell: &Shell, count: usize, pool: Option<&str>) -> Vec<Answe
 }
 
 fn answer(event: &Stamped) -> Option<Answer> {
-    let event = serde_json::from_str(&event.to_json()).ok()?;
-    Some(Answer::Event { event })
+    let mut told: steadfast_proto::event::Event = serde_json::from_str(&event.to_json()).ok()?;
+    told.text = Some(sentence(&event.event));
+    Some(Answer::Event { event: told })
 }
 
 impl Followers {
