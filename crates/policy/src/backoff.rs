@@ -36,21 +36,9 @@ impl Backoff {
         self.steps = self.steps.saturating_add(1);
         self.last = now;
         self.served = 0;
-        let step = if rules.hold(Rule::BackoffFirstFree) {
-            self.steps
-        } else {
-            self.steps + 1
-        };
-        let wait = if step <= 1 {
-            Duration::ZERO
-        } else {
-            doubled(first, step - 2, max)
-        };
-        let wait = if rules.hold(Rule::BackoffJitter) {
-            wait / 2 + random.below(wait / 2)
-        } else {
-            wait
-        };
+        let step = if rules.hold(Rule::BackoffFirstFree) { self.steps } else { self.steps + 1 };
+        let wait = if step <= 1 { Duration::ZERO } else { doubled(first, step - 2, max) };
+        let wait = if rules.hold(Rule::BackoffJitter) { wait / 2 + random.below(wait / 2) } else { wait };
         if rules.hold(Rule::Backoff) {
             self.not_before = self.not_before.max(now.after(wait));
         }
@@ -60,8 +48,7 @@ impl Backoff {
     /// So many more requests were served.
     pub(crate) fn serve(&mut self, requests: u64, rules: Rules) {
         self.served = self.served.saturating_add(requests);
-        if self.served >= SERVED_PER_STEP * u64::from(self.steps) && rules.hold(Rule::BackoffServed)
-        {
+        if self.served >= SERVED_PER_STEP * u64::from(self.steps) && rules.hold(Rule::BackoffServed) {
             *self = Backoff::default();
         }
     }
@@ -85,17 +72,13 @@ impl Backoff {
         if !rules.hold(Rule::BackoffForgiven) {
             return;
         }
-        let steps = u32::try_from(now.since(self.last).as_secs() / FORGIVENESS.as_secs())
-            .unwrap_or(u32::MAX);
+        let steps = u32::try_from(now.since(self.last).as_secs() / FORGIVENESS.as_secs()).unwrap_or(u32::MAX);
         self.steps = self.steps.saturating_sub(steps);
     }
 }
 
 /// `first` doubled so many times, at most `max`.
 pub(crate) fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
-    let factor = 1u32
-        .checked_shl(times)
-        .filter(|_| times < 31)
-        .unwrap_or(u32::MAX);
+    let factor = 1u32.checked_shl(times).filter(|_| times < 31).unwrap_or(u32::MAX);
     first.saturating_mul(factor).min(max)
 }

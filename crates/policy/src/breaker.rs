@@ -68,23 +68,9 @@ impl Breaker {
         }
     }
 
-    /// When it judges somebody.
-    pub(crate) fn judgement(&self) -> Option<Instant> {
-        match *self {
-            Breaker::Trial { passes, .. } => passes,
-            Breaker::Closed
-            | Breaker::Open { .. }
-            | Breaker::Throttled { .. }
-            | Breaker::Refilling { .. } => None,
-        }
-    }
-
     /// Moves the deadlines that judge somebody.
     pub(crate) fn postpone(&mut self, late: Duration) {
-        if let Breaker::Trial {
-            passes: Some(at), ..
-        } = self
-        {
+        if let Breaker::Trial { passes: Some(at), .. } = self {
             *at = at.after(late);
         }
     }

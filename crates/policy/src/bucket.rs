@@ -20,11 +20,7 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// A full bucket.
     pub(crate) fn new(now: Instant, max: u32) -> Self {
-        Bucket {
-            level: capacity(max),
-            allowance: allowance(max),
-            at: now,
-        }
+        Bucket { level: capacity(max), allowance: allowance(max), at: now }
     }
 
     /// Takes one token, if there is one.
@@ -45,9 +41,7 @@ impl Bucket {
     /// When there will be a token even if nothing is served until then.
     pub(crate) fn available_at(&self, now: Instant, max: u32) -> Instant {
         let missing = TOKEN.saturating_sub(self.level);
-        now.after(core::time::Duration::from_nanos(
-            missing.div_ceil(rate(max)),
-        ))
+        now.after(core::time::Duration::from_nanos(missing.div_ceil(rate(max))))
     }
 
     /// So many requests were served.
@@ -67,14 +61,9 @@ impl Bucket {
     fn refill(&mut self, now: Instant, max: u32) {
         let nanos = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(u64::MAX);
         self.at = now;
-        self.level = self
-            .level
-            .saturating_add(nanos.saturating_mul(rate(max)))
-            .min(capacity(max));
-        self.allowance = self
-            .allowance
-            .saturating_add(nanos.saturating_mul(greatest_rate(max) - rate(max)))
-            .min(allowance(max));
+        self.level = self.level.saturating_add(nanos.saturating_mul(rate(max))).min(capacity(max));
+        self.allowance =
+            self.allowance.saturating_add(nanos.saturating_mul(greatest_rate(max) - rate(max))).min(allowance(max));
     }
 }
 

@@ -6,49 +6,22 @@ use crate::time::Instant;
 impl Pool {
     /// The earliest deadline in the state.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let others = [
-            self.refill_due,
-            self.shrink_due,
-            self.overdue_due,
-            self.breaker.deadline().filter(|_| self.is_running()),
-        ];
-        others
-            .into_iter()
-            .flatten()
-            .chain(self.next_judgement())
-            .min()
-    }
-
-    /// The earliest deadline by which somebody is judged: those that `postpone` moves.
-    pub(crate) fn next_judgement(&self) -> Option<Instant> {
         let serving = self.generations.get(&self.serving);
         let single = [
             self.due.first().map(|(at, _)| *at),
+            self.refill_due,
             self.charges.front().map(|charge| charge.due),
-            self.breaker.judgement().filter(|_| self.is_running()),
+            self.shrink_due,
+            self.overdue_due,
+            self.breaker.deadline().filter(|_| self.is_running()),
             self.gap_due(),
             self.rollout.and_then(|rollout| rollout.soak),
-            serving
-                .and_then(|g| g.proof_due)
-                .filter(|_| self.is_running()),
+            serving.and_then(|g| g.proof_due).filter(|_| self.is_running()),
         ];
-        let zygotes = self
-            .generations
-            .values()
-            .flat_map(|g| g.zygote.iter().chain(g.fresh.iter()));
-        let zygotes = zygotes
-            .chain(&self.departing)
-            .filter_map(|zygote| zygote.deadline());
-        let probations = self
-            .generations
-            .values()
-            .filter_map(|g| g.probation.map(|(_, at)| at));
-        single
-            .into_iter()
-            .flatten()
-            .chain(zygotes)
-            .chain(probations)
-            .min()
+        let zygotes = self.generations.values().flat_map(|g| g.zygote.iter().chain(g.fresh.iter()));
+        let zygotes = zygotes.chain(&self.departing).filter_map(|zygote| zygote.deadline());
+        let probations = self.generations.values().filter_map(|g| g.probation.map(|(_, at)| at));
+        single.into_iter().flatten().chain(zygotes).chain(probations).min()
     }
 
     /// Does what is due.
@@ -75,18 +48,12 @@ impl Pool {
         if is_due(self.breaker.deadline()) && self.is_running() {
             self.breaker_due(turn);
         }
-        let probations = self
-            .generations
-            .values()
-            .filter(|g| is_due(g.probation.map(|(_, at)| at)));
+        let probations = self.generations.values().filter(|g| is_due(g.probation.map(|(_, at)| at)));
         let passed: alloc::vec::Vec<_> = probations.map(|g| g.id).collect();
         for id in passed {
             self.probation_due(turn, id);
         }
-        let proof = self
-            .generations
-            .get(&self.serving)
-            .and_then(|g| g.proof_due);
+        let proof = self.generations.get(&self.serving).and_then(|g| g.proof_due);
         if is_due(proof) && self.is_running() {
             self.proof_due(turn);
         }
@@ -99,6 +66,9 @@ impl Pool {
             self.refilling(turn);
             self.trim(turn);
             self.refill(turn);
+            if self.planned == 0 {
+                self.narrow_planned();
+            }
         }
         self.retire(turn);
         self.stand(turn);

@@ -36,20 +36,11 @@ impl Pool {
             return;
         };
         turn.mint.workers.remove(&id);
-        if worker.leave.is_none() && self.is_running() && !self.is_foreign(worker.place.generation)
-        {
+        if worker.leave.is_none() && self.is_running() && !self.is_foreign(worker.place.generation) {
             self.owed += 1;
         }
-        let charge = Charge {
-            due: turn.now.after(BLAME_WAIT),
-            worker,
-            exit,
-            oom,
-        };
-        if self.figures.mode == Mode::Queue
-            && charge.worker.leave.is_none()
-            && charge.worker.ready.is_some()
-        {
+        let charge = Charge { due: turn.now.after(BLAME_WAIT), worker, exit, oom };
+        if self.figures.mode == Mode::Queue && charge.worker.leave.is_none() && charge.worker.ready.is_some() {
             self.charges.push_back(charge);
         } else {
             self.charge(turn, charge, None);
@@ -57,16 +48,8 @@ impl Pool {
     }
 
     /// The front's word on a dead worker's request.
-    pub(crate) fn blamed(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: WorkerId,
-        request: Option<RequestKey>,
-    ) {
-        if let Some(at) = self
-            .charges
-            .iter()
-            .position(|charge| charge.worker.id() == id)
+    pub(crate) fn blamed(&mut self, turn: &mut Turn<'_>, id: WorkerId, request: Option<RequestKey>) {
+        if let Some(at) = self.charges.iter().position(|charge| charge.worker.id() == id)
             && let Some(charge) = self.charges.remove(at)
         {
             self.charge(turn, charge, request);
@@ -74,15 +57,8 @@ impl Pool {
     }
 
     /// Judges a death and passes the failure on.
-    pub(crate) fn charge(
-        &mut self,
-        turn: &mut Turn<'_>,
-        charge: Charge,
-        request: Option<RequestKey>,
-    ) {
-        let Charge {
-            worker, exit, oom, ..
-        } = charge;
+    pub(crate) fn charge(&mut self, turn: &mut Turn<'_>, charge: Charge, request: Option<RequestKey>) {
+        let Charge { worker, exit, oom, .. } = charge;
         let served = self.has_served(turn, &worker);
         if served && let Some(generation) = self.generation(worker.place.generation) {
             generation.account(worker.files).served = true;
@@ -94,13 +70,7 @@ impl Pool {
     }
 
     /// A start that led to no process.
-    pub(crate) fn spawn_failed(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: WorkerId,
-        fault: SpawnFault,
-        files: Files,
-    ) {
+    pub(crate) fn spawn_failed(&mut self, turn: &mut Turn<'_>, id: WorkerId, fault: SpawnFault, files: Files) {
         let Some(mut worker) = self.unseat(id) else {
             return;
         };
@@ -110,46 +80,29 @@ impl Pool {
         if worker.leave.is_none() && worker.purpose == Purpose::Repair {
             self.owed += 1;
         }
-        let blameless = fault == SpawnFault::Zygote
-            || (fault == SpawnFault::Host && turn.hold(Rule::HostBlameless));
+        let blameless = fault == SpawnFault::Zygote || (fault == SpawnFault::Host && turn.hold(Rule::HostBlameless));
         if fault == SpawnFault::Host {
             let rules = turn.rules;
-            let first = if turn.hold(Rule::HostBackoff) {
-                HOST_FIRST
-            } else {
-                Duration::ZERO
-            };
+            let first = if turn.hold(Rule::HostBackoff) { HOST_FIRST } else { Duration::ZERO };
             if self.host.is_clean(turn.now) {
                 // The host's first refusal is no reason for another try at once.
-                self.host
-                    .fail(turn.now, first, HOST_MAX, turn.random, rules);
+                self.host.fail(turn.now, first, HOST_MAX, turn.random, rules);
             }
-            let wait = self
-                .host
-                .fail(turn.now, first, HOST_MAX, turn.random, rules);
-            turn.report(Note::HostRefused {
-                pool: self.id,
-                wait,
-            });
+            let wait = self.host.fail(turn.now, first, HOST_MAX, turn.random, rules);
+            turn.report(Note::HostRefused { pool: self.id, wait });
         }
         if blameless || worker.leave.is_some() {
             self.tick_exit(Class::Spawn);
             self.trial_ended(turn, id, false);
             return;
         }
-        let weight = if fault == SpawnFault::Host {
-            Weight::ONE
-        } else {
-            Weight::THREE
-        };
+        let weight = if fault == SpawnFault::Host { Weight::ONE } else { Weight::THREE };
         self.settle_end(turn, &worker, Class::Spawn, weight, None, None);
     }
 
     /// Whether a worker has served, as far as is known.
     pub(crate) fn has_served(&self, turn: &Turn<'_>, worker: &Worker) -> bool {
-        let lived = worker
-            .ready
-            .is_some_and(|ready| turn.now.since(ready) >= LIFE_IS_SERVICE);
+        let lived = worker.ready.is_some_and(|ready| turn.now.since(ready) >= LIFE_IS_SERVICE);
         worker.served > 0 || (self.is_direct() && lived)
     }
 
@@ -180,32 +133,22 @@ impl Pool {
             Some(Leave::Word) => return (Class::Exited, Weight::ONE),
             None => {}
         }
-        let outside = if turn.hold(Rule::KilledBlameless) {
-            Weight::NONE
-        } else {
-            Weight::ONE
-        };
-        let unavailable = if turn.hold(Rule::UnavailableBlameless) {
-            Weight::NONE
-        } else {
-            Weight::ONE
-        };
+        let outside = if turn.hold(Rule::KilledBlameless) { Weight::NONE } else { Weight::ONE };
+        let unavailable = if turn.hold(Rule::UnavailableBlameless) { Weight::NONE } else { Weight::ONE };
         match exit {
             Exit::Signal(SIGKILL) if oom => (Class::Oom, Weight::ONE),
             Exit::Signal(SIGKILL) => (Class::Killed, outside),
-            _ if worker.word == Word::Broken || said(&figures.broken_codes) => {
-                (Class::Broken, Weight::THREE)
-            }
+            _ if worker.word == Word::Broken || said(&figures.broken_codes) => (Class::Broken, Weight::THREE),
             _ if worker.word == Word::Unavailable || said(&figures.unavailable_codes) => {
                 (Class::Unavailable, unavailable)
             }
             _ if worker.ready.is_none() => (Class::Early, Weight::ONE),
             Exit::Signal(_) => (Class::Crashed, Weight::ONE),
-            Exit::Code(0) if worker.outgoing || worker.postponed => (Class::Recycled, Weight::NONE),
-            Exit::Code(0) if !self.has_served(turn, worker) => (Class::Exited, Weight::QUARTER),
-            Exit::Code(0) if request.is_none() && turn.hold(Rule::SelfRecycling) => {
+            Exit::Code(0) if (worker.outgoing || worker.postponed) && request.is_none() => {
                 (Class::Recycled, Weight::NONE)
             }
+            Exit::Code(0) if !self.has_served(turn, worker) => (Class::Exited, Weight::QUARTER),
+            Exit::Code(0) if request.is_none() && turn.hold(Rule::SelfRecycling) => (Class::Recycled, Weight::NONE),
             Exit::Code(_) => (Class::Exited, Weight::ONE),
         }
     }
@@ -225,14 +168,8 @@ impl Pool {
         if weight.is_none() || !own || asked {
             return weight;
         }
-        let lived = worker
-            .ready
-            .is_some_and(|ready| turn.now.since(ready) >= PRODUCTIVE);
-        if self.is_direct()
-            && lived
-            && self.has_served(turn, worker)
-            && turn.hold(Rule::ProductiveDeath)
-        {
+        let lived = worker.ready.is_some_and(|ready| turn.now.since(ready) >= PRODUCTIVE);
+        if self.is_direct() && lived && self.has_served(turn, worker) && turn.hold(Rule::ProductiveDeath) {
             return Weight::NONE;
         }
         if request.is_some() && turn.hold(Rule::PoisonWeightless) {
@@ -251,48 +188,26 @@ impl Pool {
         if !idle || !turn.hold(Rule::MassDeathOnce) {
             return weight;
         }
-        let again = self
-            .mass
-            .is_some_and(|(last, at)| last == signal && turn.now.since(at) < MASS_DEATH);
+        let again = self.mass.is_some_and(|(last, at)| last == signal && turn.now.since(at) < MASS_DEATH);
         self.mass = Some((signal, turn.now));
         if again { Weight::NONE } else { weight }
     }
 
     /// The request in a dead worker's hands becomes a suspect.
-    fn suspect(
-        &mut self,
-        turn: &mut Turn<'_>,
-        worker: &Worker,
-        class: Class,
-        request: Option<RequestKey>,
-    ) {
-        let own =
-            matches!(class, Class::Crashed | Class::Exited | Class::Oom) && worker.leave.is_none();
+    fn suspect(&mut self, turn: &mut Turn<'_>, worker: &Worker, class: Class, request: Option<RequestKey>) {
+        let own = matches!(class, Class::Crashed | Class::Exited | Class::Oom) && worker.leave.is_none();
         let Some(key) = request.filter(|_| own || !turn.hold(Rule::BlameOwnDoing)) else {
             return;
         };
-        let quarantine =
-            self.figures_of(worker.place.generation).quarantine && turn.hold(Rule::Quarantine);
+        let quarantine = self.figures_of(worker.place.generation).quarantine && turn.hold(Rule::Quarantine);
         if !quarantine || self.is_direct() {
             return;
         }
         match self.suspects.died(turn.now, key, turn.rules) {
-            Verdict::Watch => turn.order(Command::WatchRequest {
-                pool: self.id,
-                request: key,
-            }),
+            Verdict::Watch => turn.order(Command::WatchRequest { pool: self.id, request: key }),
             Verdict::Quarantine { kills, until } => {
-                turn.order(Command::QuarantineRequest {
-                    pool: self.id,
-                    request: key,
-                    until,
-                });
-                turn.report(Note::RequestQuarantined {
-                    pool: self.id,
-                    request: key,
-                    kills,
-                    until,
-                });
+                turn.order(Command::QuarantineRequest { pool: self.id, request: key, until });
+                turn.report(Note::RequestQuarantined { pool: self.id, request: key, kills, until });
             }
             Verdict::Release | Verdict::Nothing => {}
         }
@@ -331,12 +246,7 @@ impl Pool {
 
     /// The trial worker is gone; `failed` says whether by its own fault.
     pub(crate) fn trial_ended(&mut self, turn: &mut Turn<'_>, id: WorkerId, failed: bool) {
-        if let Breaker::Trial {
-            canary,
-            wait,
-            reason,
-            ..
-        } = self.breaker
+        if let Breaker::Trial { canary, wait, reason, .. } = self.breaker
             && canary == id
         {
             self.reopen(turn, wait, reason, failed);

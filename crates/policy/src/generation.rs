@@ -130,12 +130,7 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    pub(crate) fn new(
-        id: GenerationId,
-        figures: Figures,
-        predecessor: Option<GenerationId>,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(id: GenerationId, figures: Figures, predecessor: Option<GenerationId>, now: Instant) -> Self {
         Generation {
             id,
             figures,
@@ -174,18 +169,12 @@ impl Generation {
 
     /// What its next start will most probably be made of.
     pub(crate) fn files(&self) -> Files {
-        if self.files_changed {
-            Files::Changed
-        } else {
-            Files::Noted
-        }
+        if self.files_changed { Files::Changed } else { Files::Noted }
     }
 
     /// Its zygote, if it can fork.
     pub(crate) fn ready_zygote(&self) -> Option<ZygoteId> {
-        self.zygote
-            .filter(|zygote| zygote.phase == ZygotePhase::Ready)
-            .map(|zygote| zygote.id)
+        self.zygote.filter(|zygote| zygote.phase == ZygotePhase::Ready).map(|zygote| zygote.id)
     }
 
     /// Moves the deadlines that judge somebody.
@@ -210,9 +199,7 @@ impl Zygote {
 
     pub(crate) fn postpone(&mut self, late: Duration) {
         match &mut self.phase {
-            ZygotePhase::Loading { deadline } | ZygotePhase::Leaving { deadline } => {
-                *deadline = deadline.after(late)
-            }
+            ZygotePhase::Loading { deadline } | ZygotePhase::Leaving { deadline } => *deadline = deadline.after(late),
             ZygotePhase::Ready | ZygotePhase::Killed => {}
         }
     }

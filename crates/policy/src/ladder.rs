@@ -7,7 +7,7 @@ use crate::class::{Class, Weight};
 use crate::command::Command;
 use crate::event::Files;
 use crate::figures::Launch;
-use crate::ids::{GenerationId, RequestKey};
+use crate::ids::{GenerationId, RequestKey, WorkerId};
 use crate::note::{Note, Reason};
 use crate::pool::{Pool, Turn};
 use crate::rules::Rule;
@@ -31,6 +31,9 @@ impl Pool {
         weight: Weight,
         request: Option<RequestKey>,
     ) -> (bool, Duration) {
+        if !self.is_running() && turn.hold(Rule::NoStartAfterStop) {
+            return (false, Duration::ZERO);
+        }
         let id = worker.place.generation;
         let counts = (!weight.is_none() || class == Class::Unavailable) && worker.charged.is_none();
         if self.unseen_candidate(id) && turn.hold(Rule::CandidateRefused) {
@@ -39,10 +42,7 @@ impl Pool {
         }
         if !counts {
             let first = self.weightless_end(turn, worker, class, request);
-            return (
-                worker.charged.map_or(first, |(_, first)| first),
-                Duration::ZERO,
-            );
+            return (worker.charged.map_or(first, |(_, first)| first), Duration::ZERO);
         }
         let (first, wait) = self.book(turn, id, worker.files, class, weight);
         if class == Class::Unavailable {
@@ -50,8 +50,7 @@ impl Pool {
             return (first, wait);
         }
         self.step_breaker(turn, worker, class);
-        let decisive =
-            class == Class::Unverified || (class == Class::Broken && turn.hold(Rule::BrokenAtOnce));
+        let decisive = class == Class::Unverified || (class == Class::Broken && turn.hold(Rule::BrokenAtOnce));
         if self.roll_back_if_due(turn, worker, class, decisive, request) {
             return (first, wait);
         }
@@ -69,23 +68,16 @@ impl Pool {
         class: Class,
         request: Option<RequestKey>,
     ) -> bool {
-        let own =
-            matches!(class, Class::Crashed | Class::Exited | Class::Oom) && worker.leave.is_none();
+        let own = matches!(class, Class::Crashed | Class::Exited | Class::Oom) && worker.leave.is_none();
         let mut first = false;
         if own && let Some(generation) = self.generation(worker.place.generation) {
-            first = generation
-                .last_trouble
-                .is_none_or(|at| turn.now.since(at) >= PROBATION);
+            first = generation.last_trouble.is_none_or(|at| turn.now.since(at) >= PROBATION);
             generation.last_trouble = Some(turn.now);
         }
         if own && request.is_some() {
             self.roll_back_if_due(turn, worker, class, false, request);
         }
-        if let Breaker::Throttled { last, unserved, .. } = &mut self.breaker
-            && *last == Some(worker.id())
-        {
-            *unserved = false;
-        }
+        self.pace(turn, worker, true);
         self.trial_ended(turn, worker.id(), false);
         first
     }
@@ -112,46 +104,37 @@ impl Pool {
             }
             if first {
                 // The first time is not free: what is away does not come back at once.
-                generation.unavailable.fail(
-                    now,
-                    UNAVAILABLE_FIRST,
-                    UNAVAILABLE_MAX,
-                    turn.random,
-                    rules,
-                );
+                generation.unavailable.fail(now, UNAVAILABLE_FIRST, UNAVAILABLE_MAX, turn.random, rules);
             }
-            let wait = generation.unavailable.fail(
-                now,
-                UNAVAILABLE_FIRST,
-                UNAVAILABLE_MAX,
-                turn.random,
-                rules,
-            );
+            let wait = generation.unavailable.fail(now, UNAVAILABLE_FIRST, UNAVAILABLE_MAX, turn.random, rules);
             return (first, wait);
         }
         if generation.proof_due.is_some() && rules.hold(Rule::ProofPutOff) {
             generation.proof_due = Some(now.after(figures.prove));
         }
-        let files = if rules.hold(Rule::ChangedFilesApart) {
-            files
-        } else {
-            Files::Noted
-        };
+        let files = if rules.hold(Rule::ChangedFilesApart) { files } else { Files::Noted };
         let account = generation.account(files);
         let first = account.backoff.is_clean(now);
         account.window.trim(now, figures.within, rules);
         account.window.push(now, weight);
-        let wait = account.backoff.fail(
-            now,
-            figures.backoff_first,
-            figures.backoff_max,
-            turn.random,
-            rules,
-        );
+        let wait = account.backoff.fail(now, figures.backoff_first, figures.backoff_max, turn.random, rules);
         if files == Files::Changed && rules.hold(Rule::ChangedFilesRest) {
             self.rest_recycling(id, true);
         }
         (first, wait)
+    }
+
+    /// The worker that a throttled breaker started last is gone: one that had served keeps the pace.
+    fn pace(&mut self, turn: &Turn<'_>, worker: &Worker, served: bool) {
+        let soon = turn.now.after(WAIT_FIRST);
+        if let Breaker::Throttled { next, wait, last, unserved, .. } = &mut self.breaker
+            && *last == Some(worker.id())
+        {
+            *unserved = !served;
+            if served {
+                (*next, *wait) = ((*next).min(soon), WAIT_FIRST);
+            }
+        }
     }
 
     /// What a failure means for a breaker that is not closed.
@@ -166,14 +149,8 @@ impl Pool {
                 let wait = *wait;
                 self.reopen(turn, wait, Reason::Failures(class), true);
             }
-            Breaker::Throttled { last, unserved, .. } if *last == Some(worker.id()) => {
-                *unserved = !served
-            }
-            Breaker::Closed
-            | Breaker::Open { .. }
-            | Breaker::Throttled { .. }
-            | Breaker::Trial { .. }
-            | Breaker::Refilling { .. } => {}
+            Breaker::Throttled { .. } => self.pace(turn, worker, served),
+            Breaker::Closed | Breaker::Open { .. } | Breaker::Trial { .. } | Breaker::Refilling { .. } => {}
         }
     }
 
@@ -216,11 +193,7 @@ impl Pool {
             return;
         }
         let (now, rules, id) = (turn.now, turn.rules, worker.place.generation);
-        let files = if turn.hold(Rule::ChangedFilesApart) {
-            worker.files
-        } else {
-            Files::Noted
-        };
+        let files = if turn.hold(Rule::ChangedFilesApart) { worker.files } else { Files::Noted };
         self.notice_life(turn, id);
         let early = Weight::whole(self.target.div_ceil(2).clamp(3, 8));
         let Some(generation) = self.generations.get_mut(&id) else {
@@ -233,11 +206,7 @@ impl Pool {
         }
         let account = generation.account(files);
         let full = Weight::whole(figures.failures);
-        let limit = if account.served || !rules.hold(Rule::BreakerOpensEarly) {
-            full
-        } else {
-            full.min(early)
-        };
+        let limit = if account.served || !rules.hold(Rule::BreakerOpensEarly) { full } else { full.min(early) };
         let sum = account.window.sum(now, figures.within, rules);
         let at_once = class == Class::Broken && turn.hold(Rule::BrokenAtOnce);
         if sum < limit && !(at_once && self.try_fresh_zygote(turn, id)) {
@@ -246,30 +215,18 @@ impl Pool {
         if files == Files::Noted && self.try_fresh_zygote(turn, id) {
             return;
         }
-        let reason = if files == Files::Changed {
-            Reason::FilesChanged(class)
-        } else {
-            Reason::Failures(class)
-        };
+        let reason = if files == Files::Changed { Reason::FilesChanged(class) } else { Reason::Failures(class) };
         self.open(turn, WAIT_FIRST, reason, sum);
     }
 
     /// In direct mode a life of some seconds is service; found out only when it matters, so that nothing ticks.
     fn notice_life(&mut self, turn: &Turn<'_>, id: GenerationId) {
-        if !self.is_direct()
-            || self
-                .generations
-                .get(&id)
-                .is_none_or(|g| g.noted.served && g.changed.served)
-        {
+        if !self.is_direct() || self.generations.get(&id).is_none_or(|g| g.noted.served && g.changed.served) {
             return;
         }
         let mut lived = [false; 2];
         for worker in self.workers.values() {
-            if worker.place.generation == id
-                && worker.state.is_ready()
-                && self.has_served(turn, worker)
-            {
+            if worker.place.generation == id && worker.state.is_ready() && self.has_served(turn, worker) {
                 lived[usize::from(worker.files == Files::Changed)] = true;
             }
         }
@@ -295,13 +252,8 @@ impl Pool {
         if generation.fresh.is_some() {
             return true;
         }
-        generation
-            .fresh_tries
-            .retain(|at| now.since(*at) < FRESH_WITHIN);
-        let recent = generation
-            .fresh_tries
-            .last()
-            .is_some_and(|at| now.since(*at) < FRESH_APART);
+        generation.fresh_tries.retain(|at| now.since(*at) < FRESH_WITHIN);
+        let recent = generation.fresh_tries.last().is_some_and(|at| now.since(*at) < FRESH_APART);
         if bounded && (recent || generation.fresh_tries.len() >= 2) {
             return false;
         }
@@ -314,54 +266,20 @@ impl Pool {
     }
 
     /// Step 3: nothing is respawned but one canary at a time; a direct pool that has served is throttled instead.
-    pub(crate) fn open(
-        &mut self,
-        turn: &mut Turn<'_>,
-        wait: Duration,
-        reason: Reason,
-        failures: Weight,
-    ) {
+    pub(crate) fn open(&mut self, turn: &mut Turn<'_>, wait: Duration, reason: Reason, failures: Weight) {
         let until = turn.now.after(wait);
-        let files = if matches!(reason, Reason::FilesChanged(_)) {
-            Files::Changed
-        } else {
-            Files::Noted
-        };
-        let served = self
-            .generation(self.serving)
-            .is_some_and(|generation| generation.account(files).served);
+        let files = if matches!(reason, Reason::FilesChanged(_)) { Files::Changed } else { Files::Noted };
+        let served = self.generation(self.serving).is_some_and(|generation| generation.account(files).served);
         self.breaker = if self.is_direct() && served && turn.hold(Rule::BreakerThrottles) {
-            Breaker::Throttled {
-                next: until,
-                wait,
-                last: None,
-                unserved: false,
-                reason,
-            }
+            Breaker::Throttled { next: until, wait, last: None, unserved: false, reason }
         } else {
-            Breaker::Open {
-                until,
-                wait,
-                reason,
-            }
+            Breaker::Open { until, wait, reason }
         };
-        turn.report(Note::BreakerOpened {
-            pool: self.id,
-            generation: self.serving,
-            failures,
-            until,
-            reason,
-        });
+        turn.report(Note::BreakerOpened { pool: self.id, generation: self.serving, failures, until, reason });
     }
 
     /// A trial failed (or ended otherwise): hold again, longer each time that it failed.
-    pub(crate) fn reopen(
-        &mut self,
-        turn: &mut Turn<'_>,
-        wait: Duration,
-        reason: Reason,
-        failed: bool,
-    ) {
+    pub(crate) fn reopen(&mut self, turn: &mut Turn<'_>, wait: Duration, reason: Reason, failed: bool) {
         let wait = if failed { next_wait(turn, wait) } else { wait };
         let sum = self.failures(turn.now, turn.rules);
         self.open(turn, wait, reason, sum);
@@ -386,124 +304,71 @@ impl Pool {
             Breaker::Open { wait, reason, .. } => self.try_trial(turn, wait, reason),
             Breaker::Throttled { .. } => self.throttled_start(turn),
             Breaker::Trial { wait, reason, .. } => {
-                self.breaker = Breaker::Refilling {
-                    batch: 1,
-                    left: 1,
-                    wait,
-                    reason,
-                };
+                self.breaker = Breaker::Refilling { batch: 1, left: 1, wait, reason };
             }
             Breaker::Closed | Breaker::Refilling { .. } => {}
         }
     }
 
+    /// The oldest worker of the serving generation that is not ready yet.
+    fn first_pending(&self) -> Option<WorkerId> {
+        let is = |worker: &&Worker| worker.state.is_pending() && worker.place.generation == self.serving;
+        self.workers.values().find(is).map(Worker::id)
+    }
+
     fn try_trial(&mut self, turn: &mut Turn<'_>, wait: Duration, reason: Reason) {
         if self.missing() == 0 {
-            return self.close(turn);
+            return match self.first_pending() {
+                // It was on its way when the breaker opened: then it is the trial.
+                Some(canary) => self.breaker = Breaker::Trial { canary, passes: None, wait, reason },
+                None => self.close(turn),
+            };
         }
         let possible = self.not_before_host(self.serving);
         if possible > turn.now {
-            self.breaker = Breaker::Open {
-                until: possible,
-                wait,
-                reason,
-            };
+            self.breaker = Breaker::Open { until: possible, wait, reason };
             return;
         }
         match self.start_canary(turn) {
             Some(canary) => {
-                self.breaker = Breaker::Trial {
-                    canary,
-                    passes: None,
-                    wait,
-                    reason,
-                };
+                self.breaker = Breaker::Trial { canary, passes: None, wait, reason };
                 turn.report(Note::BreakerHalfOpen { pool: self.id });
             }
-            None => {
-                self.breaker = Breaker::Open {
-                    until: turn.now.after(WAIT_FIRST),
-                    wait,
-                    reason,
-                }
-            }
+            None => self.breaker = Breaker::Open { until: turn.now.after(WAIT_FIRST), wait, reason },
         }
     }
 
     /// One start at each pace; slower while what was started last dies without having served.
     fn throttled_start(&mut self, turn: &mut Turn<'_>) {
-        let Breaker::Throttled {
-            wait,
-            last,
-            unserved,
-            reason,
-            ..
-        } = self.breaker
-        else {
+        let Breaker::Throttled { wait, last, unserved, reason, .. } = self.breaker else {
             return;
         };
-        let wait = if unserved {
-            next_wait(turn, wait)
-        } else {
-            WAIT_FIRST
-        };
-        let quiet = self
-            .generations
-            .get(&self.serving)
-            .is_none_or(|g| g.noted.backoff.is_quiet(turn.now, PROBATION));
-        if self.missing() == 0 && quiet {
+        let wait = if unserved { next_wait(turn, wait) } else { WAIT_FIRST };
+        let quiet = self.generations.get(&self.serving).is_none_or(|g| g.noted.backoff.is_quiet(turn.now, PROBATION));
+        if self.missing() == 0 && quiet && self.first_pending().is_none() {
             return self.close(turn);
         }
         let possible = self.not_before_host(self.serving);
-        let started = if self.missing() > 0 && possible <= turn.now {
-            self.start_canary(turn)
-        } else {
-            None
-        };
+        let started = if self.missing() > 0 && possible <= turn.now { self.start_canary(turn) } else { None };
         let next = turn.now.after(wait).max(possible);
         let last = started.or(last);
-        self.breaker = Breaker::Throttled {
-            next,
-            wait,
-            last,
-            unserved: unserved && started.is_none(),
-            reason,
-        };
+        self.breaker = Breaker::Throttled { next, wait, last, unserved: unserved && started.is_none(), reason };
     }
 
     /// Starts the next batch when the last one is ready, and closes when nothing is missing.
     pub(crate) fn refilling(&mut self, turn: &mut Turn<'_>) {
-        let Breaker::Refilling {
-            batch,
-            left,
-            wait,
-            reason,
-        } = self.breaker
-        else {
+        let Breaker::Refilling { batch, left, wait, reason } = self.breaker else {
             return;
         };
-        if self
-            .generations
-            .get(&self.serving)
-            .is_some_and(|g| g.tally.pending > 0)
-        {
+        if self.generations.get(&self.serving).is_some_and(|g| g.tally.pending > 0) {
             return;
         }
         if self.missing() == 0 {
             return self.close(turn);
         }
         if left == 0 {
-            let batch = if turn.hold(Rule::RefillDoubling) {
-                batch.saturating_mul(2)
-            } else {
-                u32::MAX
-            };
-            self.breaker = Breaker::Refilling {
-                batch,
-                left: batch,
-                wait,
-                reason,
-            };
+            let batch = if turn.hold(Rule::RefillDoubling) { batch.saturating_mul(2) } else { u32::MAX };
+            self.breaker = Breaker::Refilling { batch, left: batch, wait, reason };
         }
     }
 
@@ -533,23 +398,12 @@ impl Pool {
     /// Tells the front to forget every request.
     pub(crate) fn clear_quarantine(&mut self, turn: &mut Turn<'_>) {
         for request in self.suspects.clear() {
-            turn.order(Command::ReleaseRequest {
-                pool: self.id,
-                request,
-            });
+            turn.order(Command::ReleaseRequest { pool: self.id, request });
         }
     }
 }
 
 fn next_wait(turn: &Turn<'_>, wait: Duration) -> Duration {
-    let wait = if turn.hold(Rule::BreakerDoubles) {
-        wait.saturating_mul(2)
-    } else {
-        wait
-    };
-    if turn.hold(Rule::BreakerBounded) {
-        wait.min(WAIT_MAX)
-    } else {
-        wait
-    }
+    let wait = if turn.hold(Rule::BreakerDoubles) { wait.saturating_mul(2) } else { wait };
+    if turn.hold(Rule::BreakerBounded) { wait.min(WAIT_MAX) } else { wait }
 }

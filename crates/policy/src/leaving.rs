@@ -40,10 +40,7 @@ impl Pool {
                 self.enter(turn.now, id, State::Draining { term, deadline });
                 turn.order(Command::DrainWorker { worker: id });
             }
-            State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Killed { .. }
-            | State::Lost => {}
+            State::Draining { .. } | State::Stopping { .. } | State::Killed { .. } | State::Lost => {}
         }
     }
 
@@ -55,23 +52,12 @@ impl Pool {
 
     /// Sends TERM, again each second until the deadline.
     pub(crate) fn terminate(&mut self, turn: &mut Turn<'_>, id: WorkerId, deadline: Instant) {
-        self.enter(
-            turn.now,
-            id,
-            State::Stopping {
-                again: self.next_term(turn, deadline),
-                deadline,
-            },
-        );
+        self.enter(turn.now, id, State::Stopping { again: self.next_term(turn, deadline), deadline });
         turn.order(Command::TerminateWorker { worker: id });
     }
 
     fn next_term(&self, turn: &Turn<'_>, deadline: Instant) -> Instant {
-        if turn.hold(Rule::TermAgain) {
-            turn.now.after(TERM_AGAIN)
-        } else {
-            deadline
-        }
+        if turn.hold(Rule::TermAgain) { turn.now.after(TERM_AGAIN) } else { deadline }
     }
 
     /// Sends KILL and says why.
@@ -80,19 +66,10 @@ impl Pool {
             worker.leave.get_or_insert(leave);
             worker.deaf |= class == Class::Deaf;
         });
-        self.enter(
-            turn.now,
-            id,
-            State::Killed {
-                deadline: turn.now.after(KILL_TIMEOUT),
-            },
-        );
+        self.enter(turn.now, id, State::Killed { deadline: turn.now.after(KILL_TIMEOUT) });
         turn.order(Command::KillWorker { worker: id });
         if let Some(worker) = self.workers.get(&id) {
-            turn.report(Note::WorkerKilled {
-                place: worker.place,
-                class,
-            });
+            turn.report(Note::WorkerKilled { place: worker.place, class });
         }
     }
 
@@ -109,9 +86,7 @@ impl Pool {
 
     /// A draining worker has nothing in hand any more.
     pub(crate) fn drained(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
-        if let Some(State::Draining { deadline, .. }) =
-            self.workers.get(&id).map(|worker| worker.state)
-        {
+        if let Some(State::Draining { deadline, .. }) = self.workers.get(&id).map(|worker| worker.state) {
             self.terminate(turn, id, deadline);
         }
     }
@@ -130,9 +105,7 @@ impl Pool {
                 self.kill(turn, id, Leave::Unverified, Class::Unverified);
             }
             State::Starting { .. } | State::Verifying { .. } => {
-                self.alter(id, |worker| {
-                    worker.state = worker.state.moved(Duration::from_secs(3600))
-                });
+                self.alter(id, |worker| worker.state = worker.state.moved(Duration::from_secs(3600)));
             }
             State::Ready { .. } => {
                 self.enter_ready(id, None);
@@ -146,18 +119,13 @@ impl Pool {
                     self.enter(
                         now,
                         id,
-                        State::Stopping {
-                            again: now.after(TERM_AGAIN),
-                            deadline: now.after(WORD_TIMEOUT),
-                        },
+                        State::Stopping { again: now.after(TERM_AGAIN), deadline: now.after(WORD_TIMEOUT) },
                     );
                 }
             }
             State::Stopping { deadline, .. } => {
                 let again = self.next_term(turn, deadline);
-                self.alter(id, |worker| {
-                    worker.state = State::Stopping { again, deadline }
-                });
+                self.alter(id, |worker| worker.state = State::Stopping { again, deadline });
                 turn.order(Command::TerminateWorker { worker: id });
             }
             State::Killed { .. } => self.lose(turn, id),
@@ -192,30 +160,19 @@ impl Pool {
     }
 
     /// A worker that serves is to be replaced: it leaves when its successor is ready.
-    pub(crate) fn retire_worker(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: WorkerId,
-        limit: Option<Limit>,
-    ) {
+    pub(crate) fn retire_worker(&mut self, turn: &mut Turn<'_>, id: WorkerId, limit: Option<Limit>) {
         let Some(worker) = self.workers.get(&id) else {
             return;
         };
         if !worker.state.is_ready() || worker.outgoing {
             return;
         }
-        let changed = self
-            .generations
-            .get(&worker.place.generation)
-            .is_some_and(|g| g.files_changed);
+        let changed = self.generations.get(&worker.place.generation).is_some_and(|g| g.files_changed);
         if changed && turn.hold(Rule::ChangedFilesRest) {
             self.alter(id, |worker| worker.postponed = true);
             return;
         }
-        turn.report(Note::WorkerRecycled {
-            place: worker.place,
-            limit,
-        });
+        turn.report(Note::WorkerRecycled { place: worker.place, limit });
         if turn.hold(Rule::SuccessorFirst) {
             self.alter(id, |worker| worker.outgoing = true);
         } else {
@@ -226,23 +183,11 @@ impl Pool {
     /// Recycling rests, or goes on again, for the workers of this generation.
     pub(crate) fn rest_recycling(&mut self, generation: GenerationId, rest: bool) {
         let concerned = |worker: &&Worker| {
-            worker.place.generation == generation
-                && if rest {
-                    worker.outgoing
-                } else {
-                    worker.postponed
-                }
+            worker.place.generation == generation && if rest { worker.outgoing } else { worker.postponed }
         };
-        let ids: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(concerned)
-            .map(Worker::id)
-            .collect();
+        let ids: Vec<WorkerId> = self.workers.values().filter(concerned).map(Worker::id).collect();
         for id in ids {
-            self.alter(id, |worker| {
-                (worker.outgoing, worker.postponed) = (!rest, rest)
-            });
+            self.alter(id, |worker| (worker.outgoing, worker.postponed) = (!rest, rest));
         }
     }
 
@@ -272,23 +217,14 @@ impl Pool {
 
     /// Workers that are not ready yet and not wanted any more.
     fn trim_pending(&mut self, turn: &mut Turn<'_>) {
-        let foreign = self
-            .generations
-            .values()
-            .any(|g| g.tally.pending > 0 && self.is_foreign(g.id));
+        let foreign = self.generations.values().any(|g| g.tally.pending > 0 && self.is_foreign(g.id));
         let surplus = self.surplus_pending();
         if !foreign && surplus == 0 {
             return;
         }
-        let mut unwanted: Vec<WorkerId> = self
-            .pending()
-            .filter(|worker| self.is_foreign(worker.place.generation))
-            .map(Worker::id)
-            .collect();
-        let youngest = self
-            .pending()
-            .filter(|worker| worker.place.generation == self.serving)
-            .rev();
+        let mut unwanted: Vec<WorkerId> =
+            self.pending().filter(|worker| self.is_foreign(worker.place.generation)).map(Worker::id).collect();
+        let youngest = self.pending().filter(|worker| worker.place.generation == self.serving).rev();
         unwanted.extend(youngest.take(surplus as usize).map(Worker::id));
         for id in unwanted {
             self.release(turn, id, Leave::Recycled);
@@ -296,9 +232,7 @@ impl Pool {
     }
 
     fn pending(&self) -> impl DoubleEndedIterator<Item = &Worker> {
-        self.workers
-            .values()
-            .filter(|worker| worker.state.is_pending())
+        self.workers.values().filter(|worker| worker.state.is_pending())
     }
 
     /// How many of the serving generation's pending workers are more than the target.
@@ -306,40 +240,22 @@ impl Pool {
         let Some(serving) = self.generations.get(&self.serving) else {
             return 0;
         };
-        let trial = u32::from(matches!(
-            self.breaker,
-            crate::breaker::Breaker::Trial { .. }
-        ));
-        serving
-            .tally
-            .staying()
-            .saturating_sub(self.target.max(trial))
-            .min(serving.tally.pending)
+        let trial = u32::from(matches!(self.breaker, crate::breaker::Breaker::Trial { .. }));
+        serving.tally.staying().saturating_sub(self.target.max(trial)).min(serving.tally.pending)
     }
 
     /// Who leaves next: foreign and outgoing ones first, then a rollout's old ones, then (of too many) the youngest.
     fn victim(&self, too_many: bool) -> Option<WorkerId> {
-        let ready = || {
-            self.workers
-                .values()
-                .filter(|worker| worker.state.is_ready())
-        };
-        if self
-            .generations
-            .values()
-            .any(|g| g.tally.outgoing > 0 || (g.tally.ready > 0 && self.is_foreign(g.id)))
-        {
-            let leaving =
-                |worker: &&Worker| worker.outgoing || self.is_foreign(worker.place.generation);
+        let ready = || self.workers.values().filter(|worker| worker.state.is_ready());
+        if self.generations.values().any(|g| g.tally.outgoing > 0 || (g.tally.ready > 0 && self.is_foreign(g.id))) {
+            let leaving = |worker: &&Worker| worker.outgoing || self.is_foreign(worker.place.generation);
             return ready().find(leaving).map(Worker::id);
         }
         if !too_many {
             return None;
         }
         if self.rollout.is_some() {
-            return ready()
-                .find(|worker| worker.place.generation == self.serving)
-                .map(Worker::id);
+            return ready().find(|worker| worker.place.generation == self.serving).map(Worker::id);
         }
         ready().next_back().map(Worker::id)
     }

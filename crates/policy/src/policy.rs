@@ -38,6 +38,11 @@ pub struct Policy {
     /// Everything is being stopped.
     stopping: bool,
     finished: bool,
+    /// When the last fact came, and when the driver was to come back at the latest.
+    last: Instant,
+    promised: Option<Instant>,
+    /// The last deadline that was met was met late.
+    was_late: Option<Instant>,
 }
 
 impl Policy {
@@ -50,24 +55,23 @@ impl Policy {
             rules: Rules::all(),
             stopping: false,
             finished: false,
+            last: Instant::ZERO,
+            promised: None,
+            was_late: None,
         }
     }
 
     /// A policy in which only these rules hold.
     #[cfg(feature = "mutants")]
     pub fn with_rules(seed: u64, rules: Rules) -> Policy {
-        Policy {
-            rules,
-            ..Policy::new(seed)
-        }
+        Policy { rules, ..Policy::new(seed) }
     }
 
     /// Takes in one fact. `now` never decreases; orders are appended to `out`. Facts about what is no more are ignored.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) {
-        self.catch_up(now, out);
         let woken = event == Event::Woken;
-        let everywhere =
-            woken || matches!(event, Event::ShutdownRequested | Event::ShutdownHastened);
+        self.catch_up(now, woken, out);
+        let everywhere = woken || matches!(event, Event::ShutdownRequested | Event::ShutdownHastened);
         let pool = self.dispatch(now, event, out);
         if everywhere {
             let ids: Vec<PoolId> = self.pools.keys().copied().collect();
@@ -80,45 +84,47 @@ impl Policy {
         if woken {
             self.leave_if_due(now, out);
         }
-        if self.stopping
-            && !self.finished
-            && self.pools.values().all(|pool| pool.phase == Phase::Stopped)
-        {
+        if self.stopping && !self.finished && self.pools.values().all(|pool| pool.phase == Phase::Stopped) {
             self.finished = true;
             out.push(Command::Finish);
         }
+        self.last = now;
+        self.promised = self.next_deadline().map(|due| due.max(now));
     }
 
     /// When [`Event::Woken`] is due; after it was handled, this lies in the future. `None`: nothing is waited for.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.pools
-            .values()
-            .filter_map(Pool::next_deadline)
-            .chain(self.leave_due())
-            .min()
+        self.pools.values().filter_map(Pool::next_deadline).chain(self.leave_due()).min()
     }
 
     /// The state at this moment.
     pub fn view(&self, now: Instant) -> View<'_> {
-        View {
-            pools: &self.pools,
-            now,
-            rules: self.rules,
-            stopping: self.stopping,
-        }
+        View { pools: &self.pools, now, rules: self.rules, stopping: self.stopping }
     }
 
-    /// A late turn says nothing about workers: their deadlines move by as much.
-    fn catch_up(&mut self, now: Instant, out: &mut Vec<Command>) {
-        let Some(due) = self.next_deadline() else {
+    /// A late turn says nothing about workers: their deadlines move before anybody is judged.
+    ///
+    /// They move by the whole gap, because nobody knows when in it the machine stood still, so that everybody has what
+    /// he had left. Where one late turn follows another the host is starved and not asleep; then they move by the
+    /// lateness only, or a worker that hangs would be given its time again and again.
+    fn catch_up(&mut self, now: Instant, woken: bool, out: &mut Vec<Command>) {
+        let Some(promised) = self.promised else {
             return;
         };
-        let late = now.since(due);
-        if late <= LATE || !self.rules.hold(Rule::StallShift) {
+        let late = now.since(promised);
+        if late <= LATE {
+            if woken && promised <= now && self.was_late.is_none_or(|at| now.since(at) > LATE) {
+                self.was_late = None;
+            }
             return;
         }
+        if !self.rules.hold(Rule::StallShift) {
+            return;
+        }
+        let gap = if self.was_late.is_some() { late } else { now.since(self.last) };
+        self.was_late = Some(now);
         for pool in self.pools.values_mut() {
-            pool.postpone(late);
+            pool.postpone(gap);
         }
         out.push(Command::Report(Note::Late { by: late }));
     }
@@ -150,13 +156,7 @@ impl Policy {
         act: impl FnOnce(&mut Pool, &mut Turn<'_>) -> T,
     ) -> Option<T> {
         let pool = self.pools.get_mut(&id)?;
-        let mut turn = Turn {
-            now,
-            out,
-            random: &mut self.random,
-            mint: &mut self.mint,
-            rules: self.rules,
-        };
+        let mut turn = Turn { now, out, random: &mut self.random, mint: &mut self.mint, rules: self.rules };
         Some(act(pool, &mut turn))
     }
 
@@ -174,12 +174,8 @@ impl Policy {
                 None
             }
             Event::PoolAdded { pool, figures } => self.add(now, pool, figures, out),
-            Event::RemovalRequested { pool } => {
-                self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Forget))
-            }
-            Event::StopRequested { pool } => {
-                self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Stay))
-            }
+            Event::RemovalRequested { pool } => self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Forget)),
+            Event::StopRequested { pool } => self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Stay)),
             Event::ReloadRequested { .. }
             | Event::StartRequested { .. }
             | Event::RestartRequested { .. }
@@ -189,24 +185,14 @@ impl Policy {
             | Event::BreakerResetRequested { .. }
             | Event::BreakerTripRequested { .. }
             | Event::QuarantineClearRequested { .. } => self.operate(now, event, out),
-            Event::LoadSampled { pool, load } => {
-                self.order(now, pool, out, |p, t| p.sampled(t, load))
-            }
-            Event::SuspectServed { pool, request } => {
-                self.order(now, pool, out, |p, t| p.suspect_served(t, request))
-            }
-            Event::ZygoteReady { zygote } => {
-                self.zygote(now, zygote, out, |p, t| p.zygote_ready(t, zygote))
-            }
+            Event::LoadSampled { pool, load } => self.order(now, pool, out, |p, t| p.sampled(t, load)),
+            Event::SuspectServed { pool, request } => self.order(now, pool, out, |p, t| p.suspect_served(t, request)),
+            Event::ZygoteReady { zygote } => self.zygote(now, zygote, out, |p, t| p.zygote_ready(t, zygote)),
             Event::ZygoteExited { zygote, broken } => {
                 self.zygote(now, zygote, out, |p, t| p.zygote_exited(t, zygote, broken))
             }
             Event::Blamed { worker, request } => {
-                let waits = |pool: &&Pool| {
-                    pool.charges
-                        .iter()
-                        .any(|charge| charge.worker.id() == worker)
-                };
+                let waits = |pool: &&Pool| pool.charges.iter().any(|charge| charge.worker.id() == worker);
                 let id = self.pools.values().find(waits).map(|pool| pool.id)?;
                 self.order(now, id, out, |p, t| p.blamed(t, worker, request))
             }
@@ -227,13 +213,7 @@ impl Policy {
         }
     }
 
-    fn add(
-        &mut self,
-        now: Instant,
-        id: PoolId,
-        figures: Figures,
-        out: &mut Vec<Command>,
-    ) -> Option<PoolId> {
+    fn add(&mut self, now: Instant, id: PoolId, figures: Figures, out: &mut Vec<Command>) -> Option<PoolId> {
         if self.stopping || self.pools.contains_key(&id) {
             return None;
         }
@@ -247,16 +227,10 @@ impl Policy {
             return None;
         }
         match event {
-            Event::ReloadRequested { pool, figures } => {
-                self.order(now, pool, out, |p, t| p.reload(t, figures))
-            }
+            Event::ReloadRequested { pool, figures } => self.order(now, pool, out, |p, t| p.reload(t, figures)),
             Event::StartRequested { pool } => self.order(now, pool, out, |p, t| p.start_again(t)),
-            Event::RestartRequested { pool } => {
-                self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Restart))
-            }
-            Event::ScaleRequested { pool, min, max } => {
-                self.order(now, pool, out, |p, t| p.scale(t, min, max))
-            }
+            Event::RestartRequested { pool } => self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Restart)),
+            Event::ScaleRequested { pool, min, max } => self.order(now, pool, out, |p, t| p.scale(t, min, max)),
             Event::DrainRequested { pool, slot } => self.order(now, pool, out, |p, t| {
                 if let Some(worker) = p.worker_at(slot) {
                     p.replace_worker(t, worker);
@@ -267,15 +241,9 @@ impl Policy {
                     p.kill(t, worker, Leave::Stopped, Class::Stopped);
                 }
             }),
-            Event::BreakerResetRequested { pool } => {
-                self.order(now, pool, out, |p, t| p.reset_breaker(t))
-            }
-            Event::BreakerTripRequested { pool } => {
-                self.order(now, pool, out, |p, t| p.trip_breaker(t))
-            }
-            Event::QuarantineClearRequested { pool } => {
-                self.order(now, pool, out, |p, t| p.clear_quarantine(t))
-            }
+            Event::BreakerResetRequested { pool } => self.order(now, pool, out, |p, t| p.reset_breaker(t)),
+            Event::BreakerTripRequested { pool } => self.order(now, pool, out, |p, t| p.trip_breaker(t)),
+            Event::QuarantineClearRequested { pool } => self.order(now, pool, out, |p, t| p.clear_quarantine(t)),
             _ => None,
         }
     }
@@ -283,53 +251,30 @@ impl Policy {
     /// Facts about one worker.
     fn tell(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) -> Option<PoolId> {
         match event {
-            Event::WorkerSpawned { worker, files } => {
-                self.worker(now, worker, out, |p, t| p.spawned(t, worker, files))
+            Event::WorkerSpawned { worker, files } => self.worker(now, worker, out, |p, t| p.spawned(t, worker, files)),
+            Event::SpawnFailed { worker, fault, files } => {
+                self.worker(now, worker, out, |p, t| p.spawn_failed(t, worker, fault, files))
             }
-            Event::SpawnFailed {
-                worker,
-                fault,
-                files,
-            } => self.worker(now, worker, out, |p, t| {
-                p.spawn_failed(t, worker, fault, files)
-            }),
-            Event::WorkerReady { worker } => {
-                self.worker(now, worker, out, |p, t| p.became_ready(t, worker))
-            }
-            Event::WorkerVerified { worker } => {
-                self.worker(now, worker, out, |p, t| p.verified(t, worker))
-            }
-            Event::VerificationFailed { worker } => {
-                self.worker(now, worker, out, |p, t| p.unverified(t, worker))
-            }
+            Event::WorkerReady { worker } => self.worker(now, worker, out, |p, t| p.became_ready(t, worker)),
+            Event::WorkerVerified { worker } => self.worker(now, worker, out, |p, t| p.verified(t, worker)),
+            Event::VerificationFailed { worker } => self.worker(now, worker, out, |p, t| p.unverified(t, worker)),
             Event::WorkerServed { worker, requests } => {
                 self.worker(now, worker, out, |p, t| p.served(t, worker, requests))
             }
-            Event::WorkerDrained { worker } => {
-                self.worker(now, worker, out, |p, t| p.drained(t, worker))
-            }
-            Event::WorkerFailed { worker } => {
-                self.worker(now, worker, out, |p, t| p.said(t, worker, Word::Failed))
-            }
-            Event::WorkerBroken { worker } => {
-                self.worker(now, worker, out, |p, t| p.said(t, worker, Word::Broken))
-            }
-            Event::WorkerUnavailable {
-                worker,
-                retry_after,
-            } => self.worker(now, worker, out, |p, t| {
+            Event::WorkerDrained { worker } => self.worker(now, worker, out, |p, t| p.drained(t, worker)),
+            Event::WorkerFailed { worker } => self.worker(now, worker, out, |p, t| p.said(t, worker, Word::Failed)),
+            Event::WorkerBroken { worker } => self.worker(now, worker, out, |p, t| p.said(t, worker, Word::Broken)),
+            Event::WorkerUnavailable { worker, retry_after } => self.worker(now, worker, out, |p, t| {
                 p.said(t, worker, Word::Unavailable);
                 p.retry_after(t, worker, retry_after);
             }),
-            Event::WorkerDone { worker } => self.worker(now, worker, out, |p, t| {
-                p.retire_worker(t, worker, Some(Limit::Requests))
-            }),
-            Event::LimitReached { worker, limit } => self.worker(now, worker, out, |p, t| {
-                p.retire_worker(t, worker, Some(limit))
-            }),
-            Event::WorkerOverdue { worker } => {
-                self.worker(now, worker, out, |p, t| p.overdue(t, worker))
+            Event::WorkerDone { worker } => {
+                self.worker(now, worker, out, |p, t| p.retire_worker(t, worker, Some(Limit::Requests)))
             }
+            Event::LimitReached { worker, limit } => {
+                self.worker(now, worker, out, |p, t| p.retire_worker(t, worker, Some(limit)))
+            }
+            Event::WorkerOverdue { worker } => self.worker(now, worker, out, |p, t| p.overdue(t, worker)),
             Event::WorkerExited { worker, exit, oom } => {
                 self.worker(now, worker, out, |p, t| p.exited(t, worker, exit, oom))
             }
@@ -393,11 +338,8 @@ impl Policy {
     }
 
     fn gives_up(&self) -> Option<&Pool> {
-        let hopeless = |pool: &&Pool| {
-            pool.figures.breaker.then == Then::Exit
-                && pool.is_running()
-                && !pool.breaker.is_closed()
-        };
+        let hopeless =
+            |pool: &&Pool| pool.figures.breaker.then == Then::Exit && pool.is_running() && !pool.breaker.is_closed();
         self.pools.values().find(hopeless)
     }
 

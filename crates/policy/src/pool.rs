@@ -217,23 +217,18 @@ impl Pool {
 
     /// The sum over all generations.
     pub(crate) fn tally(&self) -> Tally {
-        self.generations
-            .values()
-            .fold(Tally::default(), |sum, generation| Tally {
-                pending: sum.pending + generation.tally.pending,
-                ready: sum.ready + generation.tally.ready,
-                outgoing: sum.outgoing + generation.tally.outgoing,
-                leaving: sum.leaving + generation.tally.leaving,
-                lost: sum.lost + generation.tally.lost,
-            })
+        self.generations.values().fold(Tally::default(), |sum, generation| Tally {
+            pending: sum.pending + generation.tally.pending,
+            ready: sum.ready + generation.tally.ready,
+            outgoing: sum.outgoing + generation.tally.outgoing,
+            leaving: sum.leaving + generation.tally.leaving,
+            lost: sum.lost + generation.tally.lost,
+        })
     }
 
     /// How many workers serve.
     pub(crate) fn ready(&self) -> u32 {
-        self.generations
-            .values()
-            .map(|generation| generation.tally.ready)
-            .sum()
+        self.generations.values().map(|generation| generation.tally.ready).sum()
     }
 
     /// How many more than wanted there may be while some are replaced.
@@ -243,9 +238,7 @@ impl Pool {
 
     /// The figures that a worker's life goes by.
     pub(crate) fn figures_of(&self, generation: GenerationId) -> &Figures {
-        self.generations
-            .get(&generation)
-            .map_or(&self.figures, |generation| &generation.figures)
+        self.generations.get(&generation).map_or(&self.figures, |generation| &generation.figures)
     }
 
     pub(crate) fn generation(&mut self, id: GenerationId) -> Option<&mut Generation> {
@@ -313,9 +306,7 @@ impl Pool {
         let seat = match worker.state {
             State::Starting { .. } | State::Verifying { .. } => &mut tally.pending,
             State::Ready { .. } => &mut tally.ready,
-            State::Draining { .. } | State::Stopping { .. } | State::Killed { .. } => {
-                &mut tally.leaving
-            }
+            State::Draining { .. } | State::Stopping { .. } | State::Killed { .. } => &mut tally.leaving,
             State::Lost => &mut tally.lost,
         };
         *seat = seat.saturating_add_signed(by);
@@ -342,11 +333,7 @@ impl Pool {
 
     /// Counts an end.
     pub(crate) fn tick_exit(&mut self, class: Class) {
-        if let Some(count) = Class::ALL
-            .iter()
-            .position(|c| *c == class)
-            .and_then(|i| self.exits.get_mut(i))
-        {
+        if let Some(count) = Class::ALL.iter().position(|c| *c == class).and_then(|i| self.exits.get_mut(i)) {
             *count += 1;
         }
     }

@@ -38,14 +38,8 @@ pub enum RecordError {
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RecordError::Header => write!(
-                f,
-                "not a recording: its first line must be `{MAGIC} VERSION SEED`"
-            ),
-            RecordError::Version(found) => write!(
-                f,
-                "a recording of version {found}; this program reads {VERSION}"
-            ),
+            RecordError::Header => write!(f, "not a recording: its first line must be `{MAGIC} VERSION SEED`"),
+            RecordError::Version(found) => write!(f, "a recording of version {found}; this program reads {VERSION}"),
             RecordError::Short => f.write_str("the line ends too early"),
             RecordError::Long => f.write_str("the line goes on after its last field"),
             RecordError::Word(number) => write!(f, "word {number} of the line makes no sense"),
@@ -103,10 +97,7 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn new(line: &'a str) -> Self {
-        Words {
-            rest: line.split(' '),
-            count: 0,
-        }
+        Words { rest: line.split(' '), count: 0 }
     }
 
     fn next(&mut self) -> Result<&'a str, RecordError> {
@@ -286,10 +277,7 @@ impl Field for Vec<u8> {
     fn take(words: &mut Words<'_>) -> Result<Self, RecordError> {
         match words.next()? {
             "-" => Ok(Vec::new()),
-            list => list
-                .split(',')
-                .map(|number| number.parse().map_err(|_| RecordError::Word(words.count)))
-                .collect(),
+            list => list.split(',').map(|number| number.parse().map_err(|_| RecordError::Word(words.count))).collect(),
         }
     }
 }
@@ -388,32 +376,17 @@ mod tests {
             quarantine: false,
             ..Figures::default()
         };
-        let load = Load {
-            idle: 1,
-            busy: 2,
-            waiting: 3,
-            served: 4,
-            longest_idle: Some((worker, Instant::from_nanos(5))),
-        };
+        let load =
+            Load { idle: 1, busy: 2, waiting: 3, served: 4, longest_idle: Some((worker, Instant::from_nanos(5))) };
         vec![
             Event::Woken,
-            Event::PoolAdded {
-                pool,
-                figures: figures.clone(),
-            },
+            Event::PoolAdded { pool, figures: figures.clone() },
             Event::RemovalRequested { pool },
-            Event::ReloadRequested {
-                pool,
-                figures: Figures::default(),
-            },
+            Event::ReloadRequested { pool, figures: Figures::default() },
             Event::StopRequested { pool },
             Event::StartRequested { pool },
             Event::RestartRequested { pool },
-            Event::ScaleRequested {
-                pool,
-                min: 0,
-                max: u32::MAX,
-            },
+            Event::ScaleRequested { pool, min: 0, max: u32::MAX },
             Event::DrainRequested { pool, slot },
             Event::KillRequested { pool, slot },
             Event::BreakerResetRequested { pool },
@@ -421,82 +394,32 @@ mod tests {
             Event::QuarantineClearRequested { pool },
             Event::ShutdownRequested,
             Event::ShutdownHastened,
-            Event::WorkerSpawned {
-                worker,
-                files: Files::Changed,
-            },
-            Event::SpawnFailed {
-                worker,
-                fault: SpawnFault::Host,
-                files: Files::Noted,
-            },
-            Event::SpawnFailed {
-                worker,
-                fault: SpawnFault::Program,
-                files: Files::Noted,
-            },
-            Event::SpawnFailed {
-                worker,
-                fault: SpawnFault::Zygote,
-                files: Files::Noted,
-            },
+            Event::WorkerSpawned { worker, files: Files::Changed },
+            Event::SpawnFailed { worker, fault: SpawnFault::Host, files: Files::Noted },
+            Event::SpawnFailed { worker, fault: SpawnFault::Program, files: Files::Noted },
+            Event::SpawnFailed { worker, fault: SpawnFault::Zygote, files: Files::Noted },
             Event::WorkerReady { worker },
             Event::WorkerVerified { worker },
             Event::VerificationFailed { worker },
-            Event::WorkerServed {
-                worker,
-                requests: 12,
-            },
+            Event::WorkerServed { worker, requests: 12 },
             Event::WorkerDrained { worker },
             Event::WorkerFailed { worker },
             Event::WorkerBroken { worker },
-            Event::WorkerUnavailable {
-                worker,
-                retry_after: None,
-            },
-            Event::WorkerUnavailable {
-                worker,
-                retry_after: Some(Duration::from_nanos(1)),
-            },
+            Event::WorkerUnavailable { worker, retry_after: None },
+            Event::WorkerUnavailable { worker, retry_after: Some(Duration::from_nanos(1)) },
             Event::WorkerDone { worker },
-            Event::LimitReached {
-                worker,
-                limit: Limit::Requests,
-            },
-            Event::LimitReached {
-                worker,
-                limit: Limit::Memory,
-            },
+            Event::LimitReached { worker, limit: Limit::Requests },
+            Event::LimitReached { worker, limit: Limit::Memory },
             Event::WorkerOverdue { worker },
-            Event::WorkerExited {
-                worker,
-                exit: Exit::Code(0),
-                oom: false,
-            },
-            Event::WorkerExited {
-                worker,
-                exit: Exit::Signal(9),
-                oom: true,
-            },
-            Event::Blamed {
-                worker,
-                request: None,
-            },
-            Event::Blamed {
-                worker,
-                request: Some(request),
-            },
+            Event::WorkerExited { worker, exit: Exit::Code(0), oom: false },
+            Event::WorkerExited { worker, exit: Exit::Signal(9), oom: true },
+            Event::Blamed { worker, request: None },
+            Event::Blamed { worker, request: Some(request) },
             Event::SuspectServed { pool, request },
             Event::LoadSampled { pool, load },
-            Event::LoadSampled {
-                pool,
-                load: Load::default(),
-            },
+            Event::LoadSampled { pool, load: Load::default() },
             Event::ZygoteReady { zygote },
-            Event::ZygoteExited {
-                zygote,
-                broken: true,
-            },
+            Event::ZygoteExited { zygote, broken: true },
         ]
     }
 
@@ -516,11 +439,7 @@ mod tests {
             let line = write(Instant::from_nanos(10), &event);
             let words: Vec<&str> = line.split(' ').collect();
             for kept in 1..words.len() {
-                assert_eq!(
-                    parse(&words[..kept].join(" ")),
-                    Err(RecordError::Short),
-                    "{line}"
-                );
+                assert_eq!(parse(&words[..kept].join(" ")), Err(RecordError::Short), "{line}");
             }
             assert_eq!(parse(&(line + " 1")), Err(RecordError::Long));
         }
@@ -529,10 +448,7 @@ mod tests {
     #[test]
     fn the_header_tells_version_and_seed() {
         assert_eq!(parse_header(&write_header(42)), Ok(42));
-        assert_eq!(
-            parse_header("steadfast-record 2 42"),
-            Err(RecordError::Version(2))
-        );
+        assert_eq!(parse_header("steadfast-record 2 42"), Err(RecordError::Version(2)));
         assert_eq!(parse_header("something else"), Err(RecordError::Header));
         assert_eq!(parse_header(""), Err(RecordError::Header));
     }
@@ -541,9 +457,6 @@ mod tests {
     fn the_wrong_word_is_named() {
         assert_eq!(parse("x woken"), Err(RecordError::Word(1)));
         assert_eq!(parse("1 wokken"), Err(RecordError::Word(2)));
-        assert_eq!(
-            parse("1 worker-exited 2 code:256 no"),
-            Err(RecordError::Word(4))
-        );
+        assert_eq!(parse("1 worker-exited 2 code:256 no"), Err(RecordError::Word(4)));
     }
 }

@@ -8,7 +8,7 @@ use crate::class::Class;
 use crate::command::Command;
 use crate::event::Files;
 use crate::figures::Figures;
-use crate::generation::{Generation, Trouble};
+use crate::generation::{Generation, Trouble, Zygote};
 use crate::ids::{GenerationId, WorkerId};
 use crate::note::{Note, Reason};
 use crate::pool::{Pool, Rollout, Turn};
@@ -30,16 +30,9 @@ impl Pool {
     ) -> GenerationId {
         self.last_generation += 1;
         let id = GenerationId(self.last_generation);
-        self.generations
-            .insert(id, Generation::new(id, figures, predecessor, turn.now));
-        turn.order(Command::PrepareGeneration {
-            pool: self.id,
-            generation: id,
-        });
-        turn.report(Note::GenerationStarted {
-            pool: self.id,
-            generation: id,
-        });
+        self.generations.insert(id, Generation::new(id, figures, predecessor, turn.now));
+        turn.order(Command::PrepareGeneration { pool: self.id, generation: id });
+        turn.report(Note::GenerationStarted { pool: self.id, generation: id });
         id
     }
 
@@ -54,30 +47,16 @@ impl Pool {
         }
         let to = self.new_generation(turn, figures, Some(self.serving));
         self.narrow_planned();
-        self.rollout = Some(Rollout {
-            to,
-            allowance: 1,
-            unseen: true,
-            retries: 0,
-            soak: None,
-            soak_served: 0,
-        });
+        self.rollout = Some(Rollout { to, allowance: 1, unseen: true, retries: 0, soak: None, soak_served: 0 });
     }
 
     /// Whether this generation is a candidate that nobody has seen.
     pub(crate) fn unseen_candidate(&self, id: GenerationId) -> bool {
-        self.rollout
-            .is_some_and(|rollout| rollout.to == id && rollout.unseen)
+        self.rollout.is_some_and(|rollout| rollout.to == id && rollout.unseen)
     }
 
     /// The canary of an unseen candidate is gone.
-    pub(crate) fn candidate_ended(
-        &mut self,
-        turn: &mut Turn<'_>,
-        worker: &Worker,
-        class: Class,
-        counts: bool,
-    ) {
+    pub(crate) fn candidate_ended(&mut self, turn: &mut Turn<'_>, worker: &Worker, class: Class, counts: bool) {
         let Some(rollout) = &mut self.rollout else {
             return;
         };
@@ -89,25 +68,14 @@ impl Pool {
     }
 
     /// Gives up a generation that is not the serving one.
-    pub(crate) fn refuse(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: GenerationId,
-        reason: Reason,
-        worker: Option<WorkerId>,
-    ) {
+    pub(crate) fn refuse(&mut self, turn: &mut Turn<'_>, id: GenerationId, reason: Reason, worker: Option<WorkerId>) {
         if self.rollout.is_some_and(|rollout| rollout.to == id) {
             self.rollout = None;
         }
         if let Some(generation) = self.generation(id) {
             generation.refused = true;
         }
-        turn.report(Note::GenerationRefused {
-            pool: self.id,
-            generation: id,
-            reason,
-            worker,
-        });
+        turn.report(Note::GenerationRefused { pool: self.id, generation: id, reason, worker });
     }
 
     /// Takes a generation that failed in service out of it.
@@ -139,12 +107,7 @@ impl Pool {
             self.take_figures(turn, to);
         }
         self.narrow_planned();
-        turn.report(Note::GenerationRolledBack {
-            pool: self.id,
-            from,
-            to,
-            reason,
-        });
+        turn.report(Note::GenerationRolledBack { pool: self.id, from, to, reason });
         true
     }
 
@@ -170,12 +133,13 @@ impl Pool {
         let goal = self.target.max(1);
         let ready = to.tally.ready - to.tally.outgoing;
         if rollout.unseen || to.tally.pending > 0 || ready < rollout.allowance.min(goal) {
+            // Whoever comes to make it whole again soaks anew.
+            if let Some(rollout) = &mut self.rollout {
+                rollout.soak = None;
+            }
             return;
         }
-        let old = self
-            .generations
-            .get(&self.serving)
-            .map_or(0, |serving| serving.tally.pending + serving.tally.ready);
+        let old = self.generations.get(&self.serving).map_or(0, |serving| serving.tally.pending + serving.tally.ready);
         if ready >= goal && old == 0 {
             return self.complete(turn);
         }
@@ -194,11 +158,7 @@ impl Pool {
         if soaked || !turn.hold(Rule::Soak) {
             rollout.soak = None;
             // With nothing of the old generation left to protect, doubling gets there sooner.
-            let step = if old == 0 {
-                rollout.allowance.max(surge)
-            } else {
-                surge
-            };
+            let step = if old == 0 { rollout.allowance.max(surge) } else { surge };
             rollout.allowance = rollout.allowance.saturating_add(step).min(goal);
         } else if rollout.soak.is_none() {
             rollout.soak = Some(turn.now.after(SOAK));
@@ -228,10 +188,7 @@ impl Pool {
         if well {
             generation.proof_due = None;
             generation.proven = true;
-            turn.report(Note::GenerationProven {
-                pool,
-                generation: serving,
-            });
+            turn.report(Note::GenerationProven { pool, generation: serving });
         } else {
             generation.proof_due = Some(turn.now.after(generation.figures.breaker.prove));
         }
@@ -252,18 +209,9 @@ impl Pool {
         generation.probation = None;
         generation.files_changed = false;
         generation.noted = core::mem::take(&mut generation.changed);
-        turn.order(Command::NoteFiles {
-            pool: self.id,
-            generation: id,
-        });
-        let changed =
-            |worker: &&Worker| worker.place.generation == id && worker.files == Files::Changed;
-        let workers: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(changed)
-            .map(Worker::id)
-            .collect();
+        turn.order(Command::NoteFiles { pool: self.id, generation: id });
+        let changed = |worker: &&Worker| worker.place.generation == id && worker.files == Files::Changed;
+        let workers: Vec<WorkerId> = self.workers.values().filter(changed).map(Worker::id).collect();
         for worker in workers {
             self.alter(worker, |worker| worker.files = Files::Noted);
         }
@@ -276,37 +224,23 @@ impl Pool {
             return;
         }
         let kept = self.kept(turn);
-        let retired: Vec<GenerationId> = self
-            .generations
-            .values()
-            .filter(|g| {
-                !kept.contains(&g.id)
-                    && g.tally.live() == if self.is_running() { 0 } else { g.tally.lost }
-            })
-            .map(|g| g.id)
-            .collect();
+        let over = |g: &&mut Generation| !kept.contains(&g.id) && g.tally.live() == g.tally.lost;
+        let idle = self.generations.values_mut().filter(over);
+        let zygotes: Vec<Zygote> = idle.flat_map(|g| g.zygote.take().into_iter().chain(g.fresh.take())).collect();
+        for zygote in zygotes {
+            self.dismiss_zygote(turn, zygote);
+        }
+        let over = |g: &&Generation| !kept.contains(&g.id) && g.tally.live() == 0;
+        let retired: Vec<GenerationId> = self.generations.values().filter(over).map(|g| g.id).collect();
         for id in retired {
             let Some(generation) = self.generations.remove(&id) else {
                 continue;
             };
-            for zygote in generation.zygote.into_iter().chain(generation.fresh) {
-                self.dismiss_zygote(turn, zygote);
-            }
-            for heir in self
-                .generations
-                .values_mut()
-                .filter(|g| g.predecessor == Some(id))
-            {
+            for heir in self.generations.values_mut().filter(|g| g.predecessor == Some(id)) {
                 heir.predecessor = generation.predecessor;
             }
-            turn.order(Command::RetireGeneration {
-                pool: self.id,
-                generation: id,
-            });
-            turn.report(Note::GenerationRetired {
-                pool: self.id,
-                generation: id,
-            });
+            turn.order(Command::RetireGeneration { pool: self.id, generation: id });
+            turn.report(Note::GenerationRetired { pool: self.id, generation: id });
         }
     }
 
@@ -322,12 +256,7 @@ impl Pool {
             return kept;
         }
         // The nearest predecessor, and the last proven one; what lies between is passed over.
-        let way_back = |id: GenerationId| {
-            self.generations
-                .get(&id)
-                .filter(|g| !g.proven)
-                .and_then(|g| g.predecessor)
-        };
+        let way_back = |id: GenerationId| self.generations.get(&id).filter(|g| !g.proven).and_then(|g| g.predecessor);
         let Some(nearest) = way_back(self.serving) else {
             return kept;
         };

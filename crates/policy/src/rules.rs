@@ -182,9 +182,7 @@ impl Rules {
     #[cfg(feature = "mutants")]
     #[must_use]
     pub const fn without(self, rule: Rule) -> Rules {
-        Rules {
-            off: self.off | 1 << rule as u32,
-        }
+        Rules { off: self.off | 1 << rule as u32 }
     }
 
     /// Whether the rule holds.

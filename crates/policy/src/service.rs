@@ -16,6 +16,8 @@ use crate::worker::State;
 
 /// Nothing serves for so long before visitors get the fallback and people are told.
 const GAP: Duration = Duration::from_millis(500);
+/// … and so long while the breaker is closed, for a worker that takes its time to come is no news.
+const DARK: Duration = Duration::from_secs(5);
 /// Successes kept against later deaths by requests: a memory, not a treasure.
 const CREDIT_MAX: u64 = 640;
 
@@ -73,10 +75,7 @@ impl Pool {
             && !generation.verified
         {
             generation.verified = true;
-            turn.report(Note::GenerationVerified {
-                pool: place.pool,
-                generation: place.generation,
-            });
+            turn.report(Note::GenerationVerified { pool: place.pool, generation: place.generation });
         }
         self.admit(turn, id);
     }
@@ -86,11 +85,7 @@ impl Pool {
         let Some(worker) = self.workers.get(&id) else {
             return;
         };
-        let (generation, files, planned) = (
-            worker.place.generation,
-            worker.files,
-            worker.purpose == Purpose::Planned,
-        );
+        let (generation, files, planned) = (worker.place.generation, worker.files, worker.purpose == Purpose::Planned);
         let age_limit = self.age_limit(turn, generation);
         self.alter(id, |worker| {
             worker.state = State::Ready { age_limit };
@@ -100,25 +95,13 @@ impl Pool {
         if planned {
             self.widen_planned();
         }
-        let passes = turn.now.after(if turn.hold(Rule::CanaryProbation) {
-            PROBATION
-        } else {
-            Duration::ZERO
-        });
-        if let Breaker::Trial {
-            canary,
-            passes: at @ None,
-            ..
-        } = &mut self.breaker
+        let passes = turn.now.after(if turn.hold(Rule::CanaryProbation) { PROBATION } else { Duration::ZERO });
+        if let Breaker::Trial { canary, passes: at @ None, .. } = &mut self.breaker
             && *canary == id
         {
             *at = Some(passes);
         }
-        if let Some(rollout) = self
-            .rollout
-            .as_mut()
-            .filter(|rollout| rollout.to == generation)
-        {
+        if let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.to == generation) {
             rollout.unseen = false;
             rollout.soak = None;
         }
@@ -134,17 +117,9 @@ impl Pool {
         }
     }
 
-    fn age_limit(
-        &self,
-        turn: &mut Turn<'_>,
-        generation: crate::ids::GenerationId,
-    ) -> Option<Instant> {
+    fn age_limit(&self, turn: &mut Turn<'_>, generation: crate::ids::GenerationId) -> Option<Instant> {
         let age = self.figures_of(generation).max_age?;
-        let jitter = if turn.hold(Rule::RecycleStaggered) {
-            turn.random.below(age / 5)
-        } else {
-            age / 10
-        };
+        let jitter = if turn.hold(Rule::RecycleStaggered) { turn.random.below(age / 5) } else { age / 10 };
         Some(turn.now.after(age - age / 10 + jitter))
     }
 
@@ -157,29 +132,18 @@ impl Pool {
             return;
         };
         let (generation, files) = (worker.place.generation, worker.files);
-        self.alter(id, |worker| {
-            worker.served = worker.served.saturating_add(requests)
-        });
+        self.alter(id, |worker| worker.served = worker.served.saturating_add(requests));
         self.credit(turn, generation, files, requests);
-        let enough = self
-            .workers
-            .get(&id)
-            .is_some_and(|worker| worker.served >= PROBATION_REQUESTS);
+        let enough = self.workers.get(&id).is_some_and(|worker| worker.served >= PROBATION_REQUESTS);
         if !enough {
             return;
         }
-        if let Breaker::Trial {
-            canary,
-            passes: Some(at),
-            ..
-        } = &mut self.breaker
+        if let Breaker::Trial { canary, passes: Some(at), .. } = &mut self.breaker
             && *canary == id
         {
             *at = turn.now;
         }
-        if let Some((on_probation, at)) = self
-            .generation(generation)
-            .and_then(|entry| entry.probation.as_mut())
+        if let Some((on_probation, at)) = self.generation(generation).and_then(|entry| entry.probation.as_mut())
             && *on_probation == id
         {
             *at = turn.now;
@@ -187,13 +151,7 @@ impl Pool {
     }
 
     /// Books served requests with everything that trusts service and not uptime.
-    pub(crate) fn credit(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: crate::ids::GenerationId,
-        files: Files,
-        requests: u64,
-    ) {
+    pub(crate) fn credit(&mut self, turn: &mut Turn<'_>, id: crate::ids::GenerationId, files: Files, requests: u64) {
         let (max, rules) = (self.max, turn.rules);
         self.bucket.serve(turn.now, requests, max, rules);
         let Some(generation) = self.generation(id) else {
@@ -210,10 +168,7 @@ impl Pool {
     /// A suspect was answered well.
     pub(crate) fn suspect_served(&mut self, turn: &mut Turn<'_>, request: RequestKey) {
         if self.suspects.served(request, turn.rules) == Verdict::Release {
-            turn.order(Command::ReleaseRequest {
-                pool: self.id,
-                request,
-            });
+            turn.order(Command::ReleaseRequest { pool: self.id, request });
         }
     }
 
@@ -226,21 +181,13 @@ impl Pool {
             self.unserved = Some(turn.now);
         }
         self.switch_fallback(turn, ready);
-        let gap = self.gap_over(turn);
+
         let told = if ready == 0 {
-            if gap && (!self.breaker.is_closed() || self.told != Told::Nothing) {
-                Told::Down
-            } else {
-                self.told
-            }
+            if self.down_due().is_some_and(|due| due <= turn.now) { Told::Down } else { self.told }
         } else if !self.breaker.is_closed() {
             // A canary that dies again and again is no news: the way up is told when a trial has passed.
             let passed = matches!(self.breaker, Breaker::Refilling { .. });
-            if self.told == Told::Down && !passed {
-                Told::Down
-            } else {
-                Told::Degraded
-            }
+            if self.told == Told::Down && !passed { Told::Down } else { Told::Degraded }
         } else if ready >= self.min.min(self.target) {
             Told::Serving
         } else {
@@ -272,8 +219,7 @@ impl Pool {
 
     /// Nothing has served for longer than the backlog or the queue hides.
     pub(crate) fn gap_over(&self, turn: &Turn<'_>) -> bool {
-        self.unserved
-            .is_some_and(|since| turn.now >= since.after(GAP))
+        self.unserved.is_some_and(|since| turn.now >= since.after(GAP))
     }
 
     /// When the gap will be over, if that changes anything.
@@ -281,10 +227,18 @@ impl Pool {
         let open = !self.breaker.is_closed();
         let wanted = self.min > 0 || self.load.waiting > 0;
         let fallback = self.figures.mode == Mode::Queue && open && wanted && !self.fallback;
-        let down = self.told != Told::Down && (open || self.told != Told::Nothing);
-        self.unserved
-            .filter(|_| fallback || down)
-            .map(|since| since.after(GAP))
+        let fallback = self.unserved.filter(|_| fallback).map(|since| since.after(GAP));
+        fallback.into_iter().chain(self.down_due()).min()
+    }
+
+    /// When people are to be told that nothing serves.
+    fn down_due(&self) -> Option<Instant> {
+        let since = self.unserved.filter(|_| self.told != Told::Down)?;
+        match (self.breaker.is_closed(), self.told) {
+            (false, _) => Some(since.after(GAP)),
+            (true, Told::Nothing) => None,
+            (true, Told::Serving | Told::Degraded | Told::Down) => Some(since.after(DARK)),
+        }
     }
 
     fn switch_fallback(&mut self, turn: &mut Turn<'_>, ready: u32) {

@@ -38,34 +38,20 @@ impl Pool {
 
     /// Grows by `step`, doubling while the need outlasts what was started for it.
     fn grow(&mut self, turn: &mut Turn<'_>) {
-        let pending = self
-            .generations
-            .get(&self.serving)
-            .is_some_and(|g| g.tally.pending > 0);
+        let pending = self.generations.get(&self.serving).is_some_and(|g| g.tally.pending > 0);
         let missing = self.missing() > 0;
         if !self.is_running() || !turn.hold(Rule::Growth) || pending || missing {
             return;
         }
-        let doubled = if turn.hold(Rule::GrowthDoubles) {
-            self.growth.saturating_mul(2)
-        } else {
-            self.growth
-        };
+        let doubled = if turn.hold(Rule::GrowthDoubles) { self.growth.saturating_mul(2) } else { self.growth };
         self.growth = doubled.max(self.figures.step);
         let grown = self.target.saturating_add(self.growth);
-        self.target = if turn.hold(Rule::GrowthBound) {
-            grown.min(self.max)
-        } else {
-            grown
-        };
+        self.target = if turn.hold(Rule::GrowthBound) { grown.min(self.max) } else { grown };
     }
 
     fn plan_shrink(&mut self, load: Load) {
         let may = self.target > self.min && load.waiting == 0;
-        self.shrink_due = load
-            .longest_idle
-            .filter(|_| may)
-            .map(|(_, since)| since.after(self.figures.idle));
+        self.shrink_due = load.longest_idle.filter(|_| may).map(|(_, since)| since.after(self.figures.idle));
     }
 
     /// The longest idle worker has been idle long enough.
@@ -74,12 +60,11 @@ impl Pool {
         let Some((id, _)) = self.load.longest_idle.take() else {
             return;
         };
-        let known = self
-            .workers
-            .get(&id)
-            .is_some_and(|worker| worker.state.is_ready() && !worker.outgoing);
+        let known = self.workers.get(&id).is_some_and(|worker| worker.state.is_ready() && !worker.outgoing);
         let floor = if turn.hold(Rule::Shrink) { self.min } else { 0 };
-        if !known || self.target <= floor || !self.is_running() {
+        // Only those that serve count: the repair of another one may not be ready yet.
+        let least = floor.max(u32::from(self.target > 1));
+        if !known || self.target <= floor || self.ready() <= least || !self.is_running() {
             return;
         }
         self.target -= 1;
@@ -90,32 +75,21 @@ impl Pool {
     /// The operator's new bounds.
     pub(crate) fn scale(&mut self, turn: &mut Turn<'_>, min: u32, max: u32) {
         (self.min, self.max) = (min, max);
-        self.target = if self.is_running() {
-            self.target.clamp(min, max)
-        } else {
-            0
-        };
-        turn.report(Note::PoolScaled {
-            pool: self.id,
-            min,
-            max,
-        });
+        (self.figures.min, self.figures.max) = (min, max);
+        if let Some(serving) = self.generation(self.serving) {
+            (serving.figures.min, serving.figures.max) = (min, max);
+        }
+        self.target = if self.is_running() { self.target.clamp(min, max) } else { 0 };
+        turn.report(Note::PoolScaled { pool: self.id, min, max });
     }
 
     /// A worker's request passed its deadline: that worker goes at once, unless most of the pool is in the same state.
     pub(crate) fn overdue(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
-        let serves = self
-            .workers
-            .get(&id)
-            .is_some_and(|worker| worker.state.is_ready());
+        let serves = self.workers.get(&id).is_some_and(|worker| worker.state.is_ready());
         if !serves || self.overdue_workers.contains(&id) {
             return;
         }
-        while self
-            .overdue
-            .front()
-            .is_some_and(|at| turn.now.since(*at) >= STALL_WITHIN)
-        {
+        while self.overdue.front().is_some_and(|at| turn.now.since(*at) >= STALL_WITHIN) {
             self.overdue.pop_front();
         }
         self.overdue.push_back(turn.now);
@@ -135,10 +109,7 @@ impl Pool {
     pub(crate) fn overdue_due(&mut self, turn: &mut Turn<'_>) {
         self.overdue_due = None;
         while let Some(id) = self.overdue_workers.pop_front() {
-            let serves = self
-                .workers
-                .get(&id)
-                .is_some_and(|worker| worker.state.is_ready());
+            let serves = self.workers.get(&id).is_some_and(|worker| worker.state.is_ready());
             if serves {
                 self.kill(turn, id, Leave::Timeout { stalled: true }, Class::Timeout);
                 break;

@@ -36,11 +36,7 @@ impl Pool {
         let mut taken = 0;
         if let Some(rollout) = self.rollout {
             let goal = self.target.max(1);
-            let allowance = if turn.hold(Rule::CandidateCanary) {
-                rollout.allowance
-            } else {
-                goal
-            };
+            let allowance = if turn.hold(Rule::CandidateCanary) { rollout.allowance } else { goal };
             self.fill(turn, rollout.to, allowance.min(goal));
             taken = self.taken();
         }
@@ -87,9 +83,8 @@ impl Pool {
         let Some(entry) = self.generations.get(&id) else {
             return Gate::Shut;
         };
-        let waits_for_first = entry.figures.verify == Verify::Generation
-            && !entry.verified
-            && entry.tally.staying() > 0;
+        let waits_for_first =
+            entry.figures.verify == Verify::Generation && !entry.verified && entry.tally.staying() > 0;
         if entry.refused || (waits_for_first && turn.hold(Rule::VerifyFirst)) {
             return Gate::Shut;
         }
@@ -127,10 +122,7 @@ impl Pool {
         let Some(entry) = self.generations.get(&id) else {
             return Instant::ZERO;
         };
-        self.host
-            .not_before()
-            .max(entry.unavailable.not_before())
-            .max(entry.retry_at)
+        self.host.not_before().max(entry.unavailable.not_before()).max(entry.retry_at)
     }
 
     fn repair_gate(&mut self, turn: &mut Turn<'_>) -> Gate {
@@ -143,17 +135,9 @@ impl Pool {
     }
 
     fn planned_gate(&self, turn: &Turn<'_>, id: GenerationId) -> Gate {
-        let unseen = self
-            .rollout
-            .is_some_and(|rollout| rollout.to == id && rollout.unseen);
-        if self.planned < self.planned_bound.max(self.planned_least())
-            || !turn.hold(Rule::PlannedBound)
-        {
-            Gate::Open(if unseen {
-                Purpose::Canary
-            } else {
-                Purpose::Planned
-            })
+        let unseen = self.rollout.is_some_and(|rollout| rollout.to == id && rollout.unseen);
+        if self.planned < self.planned_bound.max(self.planned_least()) || !turn.hold(Rule::PlannedBound) {
+            Gate::Open(if unseen { Purpose::Canary } else { Purpose::Planned })
         } else {
             Gate::Shut
         }
@@ -166,11 +150,7 @@ impl Pool {
 
     /// A planned worker became ready: one more may be under way, which doubles their number with each round.
     pub(crate) fn widen_planned(&mut self) {
-        self.planned_bound = self
-            .planned_bound
-            .max(self.planned_least())
-            .saturating_add(1)
-            .min(self.max);
+        self.planned_bound = self.planned_bound.max(self.planned_least()).saturating_add(1).min(self.max);
     }
 
     /// A failure, or the end of a round: start carefully again.
@@ -186,11 +166,7 @@ impl Pool {
             (true, false) => tally.lost,
         };
         let most = self.max.saturating_add(lent);
-        let most = if turn.hold(Rule::SurgeBound) {
-            most.saturating_add(self.surge())
-        } else {
-            u32::MAX
-        };
+        let most = if turn.hold(Rule::SurgeBound) { most.saturating_add(self.surge()) } else { u32::MAX };
         tally.live() < most
     }
 
@@ -208,29 +184,17 @@ impl Pool {
     }
 
     /// Orders one worker of this generation; `None` when its zygote has to come first.
-    fn start(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: GenerationId,
-        purpose: Purpose,
-    ) -> Option<WorkerId> {
+    fn start(&mut self, turn: &mut Turn<'_>, id: GenerationId, purpose: Purpose) -> Option<WorkerId> {
         let source = self.source(turn, id)?;
         let entry = self.generations.get(&id)?;
         let zygote = entry.ready_zygote();
         let (timeout, files) = (entry.figures.ready_timeout, entry.files());
         let worker = turn.mint.worker(self.id);
-        let place = Place {
-            worker,
-            pool: self.id,
-            slot: self.free_slot(),
-            generation: id,
-        };
+        let place = Place { worker, pool: self.id, slot: self.free_slot(), generation: id };
         self.seat(Worker {
             place,
             purpose,
-            state: State::Starting {
-                deadline: turn.now.after(timeout),
-            },
+            state: State::Starting { deadline: turn.now.after(timeout) },
             files,
             zygote,
             ordered: turn.now,
@@ -248,13 +212,7 @@ impl Pool {
             *left = left.saturating_sub(1);
         }
         turn.report(Note::WorkerStarted { place, purpose });
-        turn.order(Command::StartWorker {
-            worker,
-            pool: self.id,
-            slot: place.slot,
-            generation: id,
-            source,
-        });
+        turn.order(Command::StartWorker { worker, pool: self.id, slot: place.slot, generation: id, source });
         Some(worker)
     }
 
@@ -270,20 +228,13 @@ impl Pool {
 
     /// How many workers of the serving generation are missing.
     pub(crate) fn missing(&self) -> u32 {
-        let staying = self
-            .generations
-            .get(&self.serving)
-            .map_or(0, |serving| serving.tally.staying());
-        self.target
-            .saturating_sub(self.taken())
-            .saturating_sub(staying)
+        let staying = self.generations.get(&self.serving).map_or(0, |serving| serving.tally.staying());
+        self.target.saturating_sub(self.taken()).saturating_sub(staying)
     }
 
     /// How many places a rollout's workers have taken over.
     fn taken(&self) -> u32 {
-        let to = self
-            .rollout
-            .and_then(|rollout| self.generations.get(&rollout.to));
-        to.map_or(0, |to| to.tally.ready.saturating_sub(to.tally.outgoing))
+        let to = self.rollout.and_then(|rollout| self.generations.get(&rollout.to));
+        to.map_or(0, |to| to.tally.ready)
     }
 }

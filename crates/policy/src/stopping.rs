@@ -41,9 +41,7 @@ impl Pool {
     /// Stops gracefully; a stop only ever gets stronger.
     pub(crate) fn stop(&mut self, turn: &mut Turn<'_>, afterwards: Afterwards) {
         match (self.phase, afterwards) {
-            (Phase::Stopped, Afterwards::Forget) => {
-                self.phase = Phase::Stopping(Afterwards::Forget)
-            }
+            (Phase::Stopped, Afterwards::Forget) => self.phase = Phase::Stopping(Afterwards::Forget),
             (Phase::Stopped, Afterwards::Restart) => self.begin(turn),
             (Phase::Stopping(Afterwards::Forget), _) | (Phase::Stopped, Afterwards::Stay) => {}
             (Phase::Stopping(_), afterwards) => self.phase = Phase::Stopping(afterwards),
@@ -66,18 +64,13 @@ impl Pool {
     /// Kills whatever still lives.
     pub(crate) fn hasten(&mut self, turn: &mut Turn<'_>) {
         for id in self.everybody() {
-            let killed = matches!(
-                self.workers.get(&id).map(|w| w.state),
-                Some(State::Killed { .. } | State::Lost) | None
-            );
+            let killed =
+                matches!(self.workers.get(&id).map(|w| w.state), Some(State::Killed { .. } | State::Lost) | None);
             if !killed {
                 self.kill(turn, id, Leave::Stopped, Class::Stopped);
             }
         }
-        let current = self
-            .generations
-            .values_mut()
-            .flat_map(|g| g.zygote.iter_mut().chain(g.fresh.iter_mut()));
+        let current = self.generations.values_mut().flat_map(|g| g.zygote.iter_mut().chain(g.fresh.iter_mut()));
         for zygote in current.chain(self.departing.iter_mut()) {
             zygote.phase = crate::generation::ZygotePhase::Killed;
             turn.order(Command::KillZygote { zygote: zygote.id });
@@ -99,10 +92,7 @@ impl Pool {
         let Phase::Stopping(afterwards) = self.phase else {
             return false;
         };
-        let zygotes = self
-            .generations
-            .values()
-            .any(|g| g.zygote.is_some() || g.fresh.is_some());
+        let zygotes = self.generations.values().any(|g| g.zygote.is_some() || g.fresh.is_some());
         if zygotes || !self.has_stopped() {
             return false;
         }

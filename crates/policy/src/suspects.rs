@@ -58,20 +58,10 @@ impl Suspects {
     /// A worker died by its own doing with this request in hand.
     pub(crate) fn died(&mut self, now: Instant, key: RequestKey, rules: Rules) -> Verdict {
         if !self.by_key.contains_key(&key) {
-            if self.by_key.len() >= SUSPECTS_MAX
-                && rules.hold(Rule::SuspectBound)
-                && !self.forget_stale(now)
-            {
+            if self.by_key.len() >= SUSPECTS_MAX && rules.hold(Rule::SuspectBound) && !self.forget_stale(now) {
                 return Verdict::Nothing;
             }
-            let fresh = Suspect {
-                kills: 1,
-                until: None,
-                recent: 1,
-                last: now,
-                successes: 0,
-                times: 0,
-            };
+            let fresh = Suspect { kills: 1, until: None, recent: 1, last: now, successes: 0, times: 0 };
             self.by_key.insert(key, fresh);
             return Verdict::Watch;
         }
@@ -85,24 +75,17 @@ impl Suspects {
         suspect.kills = suspect.kills.saturating_add(1);
         suspect.recent = suspect.recent.saturating_add(1);
         suspect.last = now;
-        let acquitted = suspect.successes >= SUCCESSES_PER_DEATH * (suspect.recent - 1)
-            && rules.hold(Rule::SuspectAcquitted);
+        let acquitted =
+            suspect.successes >= SUCCESSES_PER_DEATH * (suspect.recent - 1) && rules.hold(Rule::SuspectAcquitted);
         // After the first quarantine each death is that of the trial, and one is enough.
         if suspect.times == 0 && (suspect.recent < DEATHS || acquitted) {
             return Verdict::Nothing;
         }
-        let times = if rules.hold(Rule::QuarantineDoubles) {
-            suspect.times
-        } else {
-            0
-        };
+        let times = if rules.hold(Rule::QuarantineDoubles) { suspect.times } else { 0 };
         let until = now.after(doubled(FIRST, times, LONGEST));
         suspect.times = suspect.times.saturating_add(1);
         suspect.until = Some(until);
-        Verdict::Quarantine {
-            kills: suspect.kills,
-            until,
-        }
+        Verdict::Quarantine { kills: suspect.kills, until }
     }
 
     /// A worker answered this request and lived.
@@ -112,8 +95,7 @@ impl Suspects {
         };
         suspect.successes = suspect.successes.saturating_add(1);
         let passed_trial = suspect.times > 0;
-        let acquitted = suspect.successes >= SUCCESSES_PER_DEATH * suspect.recent
-            && rules.hold(Rule::SuspectAcquitted);
+        let acquitted = suspect.successes >= SUCCESSES_PER_DEATH * suspect.recent && rules.hold(Rule::SuspectAcquitted);
         if passed_trial || acquitted {
             self.by_key.remove(&key);
             return Verdict::Release;
@@ -132,10 +114,8 @@ impl Suspects {
 
     /// Makes room by forgetting one whose deaths are too long ago to count.
     fn forget_stale(&mut self, now: Instant) -> bool {
-        let stale = self
-            .by_key
-            .iter()
-            .find(|(_, s)| now.since(s.last) >= MEMORY && s.until.is_none_or(|until| until <= now));
+        let stale =
+            self.by_key.iter().find(|(_, s)| now.since(s.last) >= MEMORY && s.until.is_none_or(|until| until <= now));
         let Some(key) = stale.map(|(key, _)| *key) else {
             return false;
         };

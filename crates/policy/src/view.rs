@@ -180,18 +180,12 @@ impl<'a> View<'a> {
     /// All pools.
     pub fn pools(&self) -> impl Iterator<Item = PoolView<'a>> + use<'a> {
         let (now, rules) = (self.now, self.rules);
-        self.pools
-            .values()
-            .map(move |pool| PoolView { pool, now, rules })
+        self.pools.values().map(move |pool| PoolView { pool, now, rules })
     }
 
     /// One pool.
     pub fn pool(&self, id: PoolId) -> Option<PoolView<'a>> {
-        self.pools.get(&id).map(|pool| PoolView {
-            pool,
-            now: self.now,
-            rules: self.rules,
-        })
+        self.pools.get(&id).map(|pool| PoolView { pool, now: self.now, rules: self.rules })
     }
 
     /// Whether everything is being stopped.
@@ -213,11 +207,7 @@ impl<'a> PoolView<'a> {
         match self.pool.phase {
             Phase::Stopped => PoolState::Stopped,
             Phase::Stopping(_) => PoolState::Stopping,
-            Phase::Running
-                if ready == 0 && self.pool.target == 0 && self.pool.load.waiting == 0 =>
-            {
-                PoolState::Asleep
-            }
+            Phase::Running if ready == 0 && self.pool.target == 0 && self.pool.load.waiting == 0 => PoolState::Asleep,
             Phase::Running if ready == 0 && closed && !self.is_told_down() => PoolState::Starting,
             Phase::Running if ready == 0 => PoolState::Down,
             Phase::Running if !closed || ready < self.pool.min => PoolState::Degraded,
@@ -231,11 +221,7 @@ impl<'a> PoolView<'a> {
 
     /// Its figures, with `min` and `max` as scaled.
     pub fn figures(&self) -> Figures {
-        Figures {
-            min: self.pool.min,
-            max: self.pool.max,
-            ..self.pool.figures.clone()
-        }
+        Figures { min: self.pool.min, max: self.pool.max, ..self.pool.figures.clone() }
     }
 
     /// How many workers it wants.
@@ -256,9 +242,7 @@ impl<'a> PoolView<'a> {
     /// What a failing generation would go back to.
     pub fn previous(&self) -> Option<GenerationId> {
         let serving = self.serving()?;
-        serving
-            .predecessor
-            .filter(|id| !serving.proven && self.pool.generations.contains_key(id))
+        serving.predecessor.filter(|id| !serving.proven && self.pool.generations.contains_key(id))
     }
 
     /// Whether the serving generation is proven.
@@ -286,12 +270,8 @@ impl<'a> PoolView<'a> {
     pub fn breaker(&self) -> BreakerView {
         let (state, reason) = match self.pool.breaker {
             Breaker::Closed => (BreakerState::Closed, None),
-            Breaker::Open { reason, .. } | Breaker::Throttled { reason, .. } => {
-                (BreakerState::Open, Some(reason))
-            }
-            Breaker::Trial { reason, .. } | Breaker::Refilling { reason, .. } => {
-                (BreakerState::HalfOpen, Some(reason))
-            }
+            Breaker::Open { reason, .. } | Breaker::Throttled { reason, .. } => (BreakerState::Open, Some(reason)),
+            Breaker::Trial { reason, .. } | Breaker::Refilling { reason, .. } => (BreakerState::HalfOpen, Some(reason)),
         };
         BreakerView {
             state,
@@ -309,9 +289,7 @@ impl<'a> PoolView<'a> {
     /// How many workers have ended like this.
     pub fn exits(&self, class: Class) -> u64 {
         let at = Class::ALL.iter().position(|c| *c == class);
-        at.and_then(|at| self.pool.exits.get(at))
-            .copied()
-            .unwrap_or(0)
+        at.and_then(|at| self.pool.exits.get(at)).copied().unwrap_or(0)
     }
 
     /// The occupied slots, in order.
@@ -328,53 +306,30 @@ impl<'a> PoolView<'a> {
                 State::Killed { .. } => WorkerState::Killed,
                 State::Lost => WorkerState::Lost,
             };
-            let (worker, generation, since, served) =
-                (*id, worker.place.generation, worker.since, worker.served);
-            Some(SlotView {
-                slot: *slot,
-                worker,
-                generation,
-                state,
-                since,
-                served,
-            })
+            let (worker, generation, since, served) = (*id, worker.place.generation, worker.since, worker.served);
+            Some(SlotView { slot: *slot, worker, generation, state, since, served })
         })
     }
 
     /// Requests that are kept from workers now.
     pub fn quarantine(&self) -> impl Iterator<Item = QuarantineView> + use<'a> {
         let now = self.now;
-        self.pool
-            .suspects
-            .iter()
-            .filter_map(move |(request, suspect)| {
-                let until = suspect.until.filter(|until| *until > now)?;
-                Some(QuarantineView {
-                    request,
-                    kills: suspect.kills,
-                    until,
-                })
-            })
+        self.pool.suspects.iter().filter_map(move |(request, suspect)| {
+            let until = suspect.until.filter(|until| *until > now)?;
+            Some(QuarantineView { request, kills: suspect.kills, until })
+        })
     }
 
     /// Its zygotes.
     pub fn zygotes(&self) -> impl Iterator<Item = ZygoteView> + use<'a> {
-        let current = self
-            .pool
-            .generations
-            .values()
-            .flat_map(|g| g.zygote.iter().chain(g.fresh.iter()));
+        let current = self.pool.generations.values().flat_map(|g| g.zygote.iter().chain(g.fresh.iter()));
         current.chain(&self.pool.departing).map(|zygote| {
             let state = match zygote.phase {
                 ZygotePhase::Loading { .. } => ZygoteState::Starting,
                 ZygotePhase::Ready => ZygoteState::Ready,
                 ZygotePhase::Leaving { .. } | ZygotePhase::Killed => ZygoteState::Leaving,
             };
-            ZygoteView {
-                zygote: zygote.id,
-                generation: zygote.generation,
-                state,
-            }
+            ZygoteView { zygote: zygote.id, generation: zygote.generation, state }
         })
     }
 }

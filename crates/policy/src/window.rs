@@ -35,12 +35,7 @@ impl Window {
 
     /// Drops what is too old to count.
     pub(crate) fn trim(&mut self, now: Instant, within: Duration, rules: Rules) {
-        while rules.hold(Rule::WindowSlides)
-            && self
-                .entries
-                .front()
-                .is_some_and(|(at, _)| now.since(*at) >= within)
-        {
+        while rules.hold(Rule::WindowSlides) && self.entries.front().is_some_and(|(at, _)| now.since(*at) >= within) {
             self.entries.pop_front();
         }
     }

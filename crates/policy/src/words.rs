@@ -44,12 +44,7 @@ impl Pool {
     }
 
     /// No start of this worker's generation before so long.
-    pub(crate) fn retry_after(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: WorkerId,
-        wait: Option<Duration>,
-    ) {
+    pub(crate) fn retry_after(&mut self, turn: &mut Turn<'_>, id: WorkerId, wait: Option<Duration>) {
         let Some((worker, wait)) = self.workers.get(&id).zip(wait) else {
             return;
         };

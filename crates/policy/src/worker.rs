@@ -34,9 +34,7 @@ impl State {
     /// When this state fires next.
     pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
-            State::Starting { deadline }
-            | State::Verifying { deadline }
-            | State::Killed { deadline } => Some(deadline),
+            State::Starting { deadline } | State::Verifying { deadline } | State::Killed { deadline } => Some(deadline),
             State::Ready { age_limit } => age_limit,
             State::Draining { term, deadline } => Some(term.min(deadline)),
             State::Stopping { again, deadline } => Some(again.min(deadline)),
@@ -48,26 +46,12 @@ impl State {
     pub(crate) fn moved(self, late: core::time::Duration) -> State {
         let mv = |at: Instant| at.after(late);
         match self {
-            State::Starting { deadline } => State::Starting {
-                deadline: mv(deadline),
-            },
-            State::Verifying { deadline } => State::Verifying {
-                deadline: mv(deadline),
-            },
-            State::Ready { age_limit } => State::Ready {
-                age_limit: age_limit.map(mv),
-            },
-            State::Draining { term, deadline } => State::Draining {
-                term: mv(term),
-                deadline: mv(deadline),
-            },
-            State::Stopping { again, deadline } => State::Stopping {
-                again: mv(again),
-                deadline: mv(deadline),
-            },
-            State::Killed { deadline } => State::Killed {
-                deadline: mv(deadline),
-            },
+            State::Starting { deadline } => State::Starting { deadline: mv(deadline) },
+            State::Verifying { deadline } => State::Verifying { deadline: mv(deadline) },
+            State::Ready { age_limit } => State::Ready { age_limit: age_limit.map(mv) },
+            State::Draining { term, deadline } => State::Draining { term: mv(term), deadline: mv(deadline) },
+            State::Stopping { again, deadline } => State::Stopping { again: mv(again), deadline: mv(deadline) },
+            State::Killed { deadline } => State::Killed { deadline: mv(deadline) },
             State::Lost => State::Lost,
         }
     }

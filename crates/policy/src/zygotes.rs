@@ -13,39 +13,17 @@ use crate::worker::Worker;
 
 impl Pool {
     /// Orders a zygote of this generation.
-    pub(crate) fn load_zygote(
-        &mut self,
-        turn: &mut Turn<'_>,
-        generation: GenerationId,
-    ) -> Option<Zygote> {
+    pub(crate) fn load_zygote(&mut self, turn: &mut Turn<'_>, generation: GenerationId) -> Option<Zygote> {
         let timeout = self.generations.get(&generation)?.figures.ready_timeout;
         let id = turn.mint.zygote(self.id);
-        turn.report(Note::ZygoteStarted {
-            zygote: id,
-            pool: self.id,
-            generation,
-        });
-        turn.order(Command::StartZygote {
-            zygote: id,
-            pool: self.id,
-            generation,
-        });
-        Some(Zygote {
-            id,
-            generation,
-            phase: ZygotePhase::Loading {
-                deadline: turn.now.after(timeout),
-            },
-        })
+        turn.report(Note::ZygoteStarted { zygote: id, pool: self.id, generation });
+        turn.order(Command::StartZygote { zygote: id, pool: self.id, generation });
+        Some(Zygote { id, generation, phase: ZygotePhase::Loading { deadline: turn.now.after(timeout) } })
     }
 
     /// Makes sure that this generation's zygote is at least on its way.
     pub(crate) fn want_zygote(&mut self, turn: &mut Turn<'_>, generation: GenerationId) {
-        if self
-            .generations
-            .get(&generation)
-            .is_some_and(|g| g.zygote.is_none())
-        {
+        if self.generations.get(&generation).is_some_and(|g| g.zygote.is_none()) {
             let zygote = self.load_zygote(turn, generation);
             if let Some(entry) = self.generation(generation) {
                 entry.zygote = zygote;
@@ -55,16 +33,9 @@ impl Pool {
 
     /// A zygote has loaded the application.
     pub(crate) fn zygote_ready(&mut self, turn: &mut Turn<'_>, id: ZygoteId) {
-        turn.report(Note::ZygoteReady {
-            zygote: id,
-            pool: self.id,
-        });
+        turn.report(Note::ZygoteReady { zygote: id, pool: self.id });
         let is = |zygote: Option<Zygote>| zygote.is_some_and(|zygote| zygote.id == id);
-        let Some(entry) = self
-            .generations
-            .values_mut()
-            .find(|g| is(g.zygote) || is(g.fresh))
-        else {
+        let Some(entry) = self.generations.values_mut().find(|g| is(g.zygote) || is(g.fresh)) else {
             return;
         };
         if let Some(zygote) = entry.zygote.as_mut().filter(|zygote| zygote.id == id) {
@@ -86,16 +57,9 @@ impl Pool {
             self.dismiss_zygote(turn, old);
         }
         let stale = |worker: &&Worker| {
-            worker.place.generation == generation
-                && worker.zygote != Some(id)
-                && worker.state.is_ready()
+            worker.place.generation == generation && worker.zygote != Some(id) && worker.state.is_ready()
         };
-        let stale: alloc::vec::Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(stale)
-            .map(Worker::id)
-            .collect();
+        let stale: alloc::vec::Vec<WorkerId> = self.workers.values().filter(stale).map(Worker::id).collect();
         for worker in stale {
             self.alter(worker, |worker| worker.outgoing = true);
         }
@@ -106,24 +70,12 @@ impl Pool {
         turn.mint.zygotes.remove(&id);
         if let Some(at) = self.departing.iter().position(|zygote| zygote.id == id) {
             self.departing.remove(at);
-            turn.report(Note::ZygoteExited {
-                zygote: id,
-                pool: self.id,
-                asked: true,
-            });
+            turn.report(Note::ZygoteExited { zygote: id, pool: self.id, asked: true });
             return;
         }
-        turn.report(Note::ZygoteExited {
-            zygote: id,
-            pool: self.id,
-            asked: false,
-        });
+        turn.report(Note::ZygoteExited { zygote: id, pool: self.id, asked: false });
         let is = |zygote: Option<Zygote>| zygote.is_some_and(|zygote| zygote.id == id);
-        let Some(entry) = self
-            .generations
-            .values_mut()
-            .find(|g| is(g.zygote) || is(g.fresh))
-        else {
+        let Some(entry) = self.generations.values_mut().find(|g| is(g.zygote) || is(g.fresh)) else {
             return;
         };
         let generation = entry.id;
@@ -135,10 +87,7 @@ impl Pool {
             }
             return;
         }
-        let loaded = entry
-            .zygote
-            .take()
-            .is_some_and(|zygote| zygote.phase == ZygotePhase::Ready);
+        let loaded = entry.zygote.take().is_some_and(|zygote| zygote.phase == ZygotePhase::Ready);
         if self.unseen_candidate(generation) && !loaded && turn.hold(Rule::CandidateRefused) {
             self.refuse(turn, generation, Reason::Zygote, None);
             return;
@@ -163,11 +112,7 @@ impl Pool {
                     return;
                 };
                 let full = Weight::whole(entry.figures.breaker.failures);
-                let limit = if entry.noted.served {
-                    full
-                } else {
-                    full.min(Weight::THREE)
-                };
+                let limit = if entry.noted.served { full } else { full.min(Weight::THREE) };
                 if sum >= limit && turn.hold(Rule::BreakerOpens) {
                     self.open(turn, WAIT_FIRST, Reason::Zygote, sum);
                 }
@@ -180,9 +125,7 @@ impl Pool {
     pub(crate) fn dismiss_zygote(&mut self, turn: &mut Turn<'_>, mut zygote: Zygote) {
         let timeout = self.figures_of(zygote.generation).stop_timeout;
         if zygote.phase != ZygotePhase::Killed {
-            zygote.phase = ZygotePhase::Leaving {
-                deadline: turn.now.after(timeout),
-            };
+            zygote.phase = ZygotePhase::Leaving { deadline: turn.now.after(timeout) };
             turn.order(Command::QuitZygote { zygote: zygote.id });
         }
         self.departing.push(zygote);
@@ -192,10 +135,7 @@ impl Pool {
     pub(crate) fn zygotes_due(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;
         let hold = turn.hold(Rule::ZygoteTimeout);
-        let current = self
-            .generations
-            .values_mut()
-            .flat_map(|g| g.zygote.iter_mut().chain(g.fresh.iter_mut()));
+        let current = self.generations.values_mut().flat_map(|g| g.zygote.iter_mut().chain(g.fresh.iter_mut()));
         for zygote in current.chain(self.departing.iter_mut()) {
             if zygote.deadline().is_some_and(|at| at <= now) {
                 zygote.phase = ZygotePhase::Killed;
