@@ -29,11 +29,10 @@ pub(crate) enum Breaker {
         wait: Duration,
         reason: Reason,
     },
-    /// `last` is the worker started last; `unserved` says that it died without having served.
+    /// `unserved` says that the last one to end had not served.
     Throttled {
         next: Instant,
         wait: Duration,
-        last: Option<WorkerId>,
         unserved: bool,
         reason: Reason,
     },

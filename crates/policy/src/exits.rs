@@ -81,15 +81,8 @@ impl Pool {
             self.owed += 1;
         }
         let blameless = fault == SpawnFault::Zygote || (fault == SpawnFault::Host && turn.hold(Rule::HostBlameless));
-        if fault == SpawnFault::Host {
-            let rules = turn.rules;
-            let first = if turn.hold(Rule::HostBackoff) { HOST_FIRST } else { Duration::ZERO };
-            if self.host.is_clean(turn.now) {
-                // The host's first refusal is no reason for another try at once.
-                self.host.fail(turn.now, first, HOST_MAX, turn.random, rules);
-            }
-            let wait = self.host.fail(turn.now, first, HOST_MAX, turn.random, rules);
-            turn.report(Note::HostRefused { pool: self.id, wait });
+        if fault == SpawnFault::Host && self.host.not_before() <= turn.now {
+            self.host_refused(turn);
         }
         if blameless || worker.leave.is_some() {
             self.tick_exit(Class::Spawn);
@@ -98,6 +91,18 @@ impl Pool {
         }
         let weight = if fault == SpawnFault::Host { Weight::ONE } else { Weight::THREE };
         self.settle_end(turn, &worker, Class::Spawn, weight, None, None);
+    }
+
+    /// The host refuses processes: one refusal for all starts of the same moment.
+    fn host_refused(&mut self, turn: &mut Turn<'_>) {
+        let (now, rules) = (turn.now, turn.rules);
+        let first = if turn.hold(Rule::HostBackoff) { HOST_FIRST } else { Duration::ZERO };
+        if self.host.is_clean(now) {
+            // The host's first refusal is no reason for another try at once.
+            self.host.fail(now, first, HOST_MAX, turn.random, rules);
+        }
+        let wait = self.host.fail(now, first, HOST_MAX, turn.random, rules);
+        turn.report(Note::HostRefused { pool: self.id, wait });
     }
 
     /// Whether a worker has served, as far as is known.

@@ -124,11 +124,11 @@ impl Pool {
         (first, wait)
     }
 
-    /// The worker that a throttled breaker started last is gone: one that had served keeps the pace.
+    /// A worker of a throttled generation is gone: one that had served keeps the pace.
     fn pace(&mut self, turn: &Turn<'_>, worker: &Worker, served: bool) {
         let soon = turn.now.after(WAIT_FIRST);
-        if let Breaker::Throttled { next, wait, last, unserved, .. } = &mut self.breaker
-            && *last == Some(worker.id())
+        if let Breaker::Throttled { next, wait, unserved, .. } = &mut self.breaker
+            && worker.place.generation == self.serving
         {
             *unserved = !served;
             if served {
@@ -268,10 +268,11 @@ impl Pool {
     /// Step 3: nothing is respawned but one canary at a time; a direct pool that has served is throttled instead.
     pub(crate) fn open(&mut self, turn: &mut Turn<'_>, wait: Duration, reason: Reason, failures: Weight) {
         let until = turn.now.after(wait);
+        self.notice_life(turn, self.serving);
         let files = if matches!(reason, Reason::FilesChanged(_)) { Files::Changed } else { Files::Noted };
         let served = self.generation(self.serving).is_some_and(|generation| generation.account(files).served);
         self.breaker = if self.is_direct() && served && turn.hold(Rule::BreakerThrottles) {
-            Breaker::Throttled { next: until, wait, last: None, unserved: false, reason }
+            Breaker::Throttled { next: until, wait, unserved: false, reason }
         } else {
             Breaker::Open { until, wait, reason }
         };
@@ -340,7 +341,7 @@ impl Pool {
 
     /// One start at each pace; slower while what was started last dies without having served.
     fn throttled_start(&mut self, turn: &mut Turn<'_>) {
-        let Breaker::Throttled { wait, last, unserved, reason, .. } = self.breaker else {
+        let Breaker::Throttled { wait, unserved, reason, .. } = self.breaker else {
             return;
         };
         let wait = if unserved { next_wait(turn, wait) } else { WAIT_FIRST };
@@ -351,8 +352,7 @@ impl Pool {
         let possible = self.not_before_host(self.serving);
         let started = if self.missing() > 0 && possible <= turn.now { self.start_canary(turn) } else { None };
         let next = turn.now.after(wait).max(possible);
-        let last = started.or(last);
-        self.breaker = Breaker::Throttled { next, wait, last, unserved: unserved && started.is_none(), reason };
+        self.breaker = Breaker::Throttled { next, wait, unserved: unserved && started.is_none(), reason };
     }
 
     /// Starts the next batch when the last one is ready, and closes when nothing is missing.

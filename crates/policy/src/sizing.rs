@@ -76,8 +76,8 @@ impl Pool {
     pub(crate) fn scale(&mut self, turn: &mut Turn<'_>, min: u32, max: u32) {
         (self.min, self.max) = (min, max);
         (self.figures.min, self.figures.max) = (min, max);
-        if let Some(serving) = self.generation(self.serving) {
-            (serving.figures.min, serving.figures.max) = (min, max);
+        for generation in self.generations.values_mut() {
+            (generation.figures.min, generation.figures.max) = (min, max);
         }
         self.target = if self.is_running() { self.target.clamp(min, max) } else { 0 };
         turn.report(Note::PoolScaled { pool: self.id, min, max });
