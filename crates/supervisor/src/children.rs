@@ -1,0 +1,166 @@
+//! Children: their ends, signals to them, and the limits and flags that they inherit.
+//!
+//! A pid names its process only until it is reaped. So single processes are signalled through pidfds, groups only while
+//! their leader is unreaped, and a `Pid` can hold neither 0 nor 1 nor -1, which kill(2) would take for "everybody".
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroI32;
+use std::os::fd::BorrowedFd;
+
+use rustix::process::{self, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+
+use crate::sys;
+
+/// The id of one process, above 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pid(NonZeroI32);
+
+impl Pid {
+    /// `None` for what is no single process: 0, 1 and negative numbers.
+    pub fn new(raw: i32) -> Option<Pid> {
+        if raw > 1 { NonZeroI32::new(raw).map(Pid) } else { None }
+    }
+
+    /// As a number.
+    pub fn get(self) -> u32 {
+        self.0.get().unsigned_abs()
+    }
+
+    pub(crate) fn raw(self) -> process::Pid {
+        process::Pid::from_raw(self.0.get()).expect("a Pid is above 1")
+    }
+}
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It called exit with this code (the kernel keeps the low 8 bits).
+    Code(u8),
+    /// A signal ended it.
+    Signal {
+        /// Which.
+        number: u8,
+        /// It left a core dump.
+        core: bool,
+    },
+}
+
+impl Ended {
+    fn from_status(status: &WaitIdStatus) -> Ended {
+        let small = |number: Option<i32>| number.and_then(|n| u8::try_from(n & 0xff).ok()).unwrap_or(u8::MAX);
+        if status.killed() || status.dumped() {
+            Ended::Signal { number: small(status.terminating_signal()), core: status.dumped() }
+        } else {
+            Ended::Code(small(status.exit_status()))
+        }
+    }
+}
+
+/// Orphans below us become our children, so that we can reap them.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(process::set_child_subreaper(Some(process::getpid()))?)
+}
+
+/// Whether the process has ended; it stays unreaped, so that `/proc/PID` may still be read and its group signalled.
+pub fn is_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(process::waitid(WaitId::PidFd(pidfd), options)?.is_some())
+}
+
+/// Reaps the process if it has ended.
+pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    Ok(process::waitid(WaitId::PidFd(pidfd), options)?.as_ref().map(Ended::from_status))
+}
+
+/// Any child that has ended, left unreaped; `None` when there is none, or no child at all.
+pub fn next_dead() -> io::Result<Option<Pid>> {
+    Ok(sys::wait_any()?.and_then(Pid::new))
+}
+
+/// Reaps a child that `next_dead` found.
+pub fn reap_pid(pid: Pid) -> io::Result<Option<Ended>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    Ok(process::waitid(WaitId::Pid(pid.raw()), options)?.as_ref().map(Ended::from_status))
+}
+
+/// A signal that we send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// SIGTERM.
+    Term,
+    /// SIGKILL.
+    Kill,
+    /// SIGQUIT.
+    Quit,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGSTOP.
+    Stop,
+    /// SIGCONT.
+    Cont,
+}
+
+impl Kill {
+    fn signal(self) -> Signal {
+        match self {
+            Kill::Term => Signal::TERM,
+            Kill::Kill => Signal::KILL,
+            Kill::Quit => Signal::QUIT,
+            Kill::Usr1 => Signal::USR1,
+            Kill::Stop => Signal::STOP,
+            Kill::Cont => Signal::CONT,
+        }
+    }
+}
+
+/// Signals one process; ESRCH when it has been reaped.
+pub fn signal(pidfd: BorrowedFd<'_>, signal: Kill) -> io::Result<()> {
+    Ok(process::pidfd_send_signal(pidfd, signal.signal())?)
+}
+
+/// Signals a process group. Only while its leader is unreaped: after that the number may be a stranger's.
+pub fn signal_group(leader: Pid, signal: Kill) -> io::Result<()> {
+    Ok(process::kill_process_group(leader.raw(), signal.signal())?)
+}
+
+/// Marks every inherited fd above 2 close-on-exec. Once, at start: our own are made so.
+pub fn close_inherited_on_exec() -> io::Result<()> {
+    sys::close_range_on_exec(3)
+}
+
+/// The limit of open files: ours before it was raised, and the hard one. `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nofile {
+    /// What workers get back: select(2) breaks above 1024.
+    pub soft_before: Option<u64>,
+    /// The hard limit.
+    pub hard: Option<u64>,
+}
+
+/// Raises our soft limit of open files to the hard one; where that is refused it stays as it was.
+pub fn raise_nofile() -> Nofile {
+    let Rlimit { current, maximum } = process::getrlimit(Resource::Nofile);
+    let _refused = process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    Nofile { soft_before: current, hard: maximum }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_holds_no_number_that_kill_takes_for_many() {
+        for raw in [i32::MIN, -2, -1, 0, 1] {
+            assert_eq!(Pid::new(raw), None, "{raw}");
+        }
+        assert_eq!(Pid::new(2).map(Pid::get), Some(2));
+    }
+}
