@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import socket
 import struct
 import time
 
@@ -58,9 +59,12 @@ def judge(data):
 async def ask(path, payload, timeout=TIMEOUT):
     """One request; the word for its outcome. Never raises for what a server does."""
     writer = None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_unix_connection(path)
+            # By hand: asyncio takes the EAGAIN of a full backlog for a connection under way.
+            connection.connect(path)
+            reader, writer = await asyncio.open_unix_connection(sock=connection)
             writer.write(payload)
             data = b""
             while len(data) < ANSWER_MAX:
@@ -80,6 +84,8 @@ async def ask(path, payload, timeout=TIMEOUT):
     finally:
         if writer:
             writer.transport.abort()
+        else:
+            connection.close()
 
 
 def answer(path, script, timeout=TIMEOUT):
