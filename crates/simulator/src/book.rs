@@ -142,6 +142,13 @@ impl Book {
         to.saturating_sub(from).saturating_sub(late)
     }
 
+    /// The time since then, or since the last time when nobody had a turn: a late turn may give everybody all of his
+    /// time again.
+    pub(crate) fn patience(&self, from: Nanos, to: Nanos) -> Nanos {
+        let late = self.lates.last().map_or(0, |(end, _)| *end);
+        to.saturating_sub(from.max(late))
+    }
+
     /// Whether nobody had a turn at some time since.
     pub(crate) fn was_late_since(&self, from: Nanos) -> bool {
         self.lates.last().is_some_and(|(end, _)| *end > from)
@@ -224,7 +231,7 @@ impl Book {
         match exit {
             Exit::Signal(9) if !oom => 0,
             Exit::Code(0) if served => 0,
-            Exit::Code(0) if known.ready.is_some() => 1,
+            Exit::Code(0) if known.ready.is_some() && (known.admitted || figures.verify == Verify::Never) => 1,
             _ if productive && known.lived >= SECOND => 0,
             _ => 4,
         }

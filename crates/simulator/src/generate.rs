@@ -170,9 +170,9 @@ fn word(random: &mut Random) -> Word {
 
 fn productive(random: &mut Random) -> Release {
     let exit = random.pick(&[Exit::Code(1), Exit::Signal(11), Exit::Code(0)]);
-    match random.below(3) {
-        0 => Release::EveryNth(random.between(10, 300) as u32, exit),
-        1 => Release::Randomly(random.between(5, 50) as u32, exit),
+    match random.below(2) {
+        // Never in the first job: they serve before they die.
+        0 => Release::EveryNth(random.between(25, 300) as u32, exit),
         _ => Release::Recycles(random.between(10, 200) as u32),
     }
 }

@@ -257,7 +257,7 @@ impl Laws {
             .filter(|&&w| self.book.known[w].purpose == Some(Purpose::Planned))
             .count();
         let bound = (max / 4).max(2) as usize + 2 * page.readies.len();
-        if pending > bound {
+        if pending > bound && !self.book.was_late_since(now.saturating_sub(120 * SECOND)) {
             return breach(Law::PlannedBound, now, format!("{pending} of at most {bound}."));
         }
         self.watch.started(now, &self.book, w)
@@ -379,8 +379,11 @@ impl Laws {
                 self.book.pages[pool.0 as usize].stopped = true;
                 return Ok(());
             }
+            Note::BreakerClosed { pool } => {
+                self.watch.closed(pool);
+                pool
+            }
             Note::BreakerHalfOpen { pool }
-            | Note::BreakerClosed { pool }
             | Note::GenerationStarted { pool, .. }
             | Note::GenerationVerified { pool, .. }
             | Note::GenerationServing { pool, .. }

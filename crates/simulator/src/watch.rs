@@ -95,6 +95,11 @@ impl Watch {
         self.seen[pool.0 as usize].failing = Some(generation);
     }
 
+    /// The breaker closed, earlier in this step.
+    pub(crate) fn closed(&mut self, pool: PoolId) {
+        self.seen[pool.0 as usize].breaker = BreakerState::Closed;
+    }
+
     /// A worker was started in this step.
     pub(crate) fn started(&mut self, now: Nanos, book: &Book, w: usize) -> Result<(), Breach> {
         let known = &book.known[w];
@@ -104,7 +109,19 @@ impl Watch {
         self.judge_start_rate(now, page)?;
         let seen = &mut self.seen[known.pool];
         let line_served = page.lines.iter().any(|line| line.number == known.generation && line.served > 0);
-        if seen.breaker == BreakerState::Closed || page.figures.mode == Mode::Direct && line_served {
+        // A direct generation that has served is throttled, not held; ten seconds of life are evidence of that.
+        let canary_passed = seen.canary.map(|canary| &book.known[canary]).is_some_and(|canary| {
+            let served = |ready| now >= ready + 30 * SECOND || served_since(page, ready) >= 20 || canary.served >= 20;
+            !canary.gone && canary.ready.is_some_and(served)
+        });
+        seen.passed |= canary_passed;
+        let paced = page.starts.iter().rev().nth(1).is_none_or(|&at| at + 5 * SECOND <= now + SLACK);
+        let throttled = page.figures.mode == Mode::Direct && (line_served || page.has_served && paced);
+        if seen.breaker == BreakerState::Closed {
+            return Ok(());
+        }
+        if throttled {
+            seen.canary = Some(w);
             return Ok(());
         }
         if seen.failing != Some(known.generation) {
@@ -118,13 +135,7 @@ impl Watch {
             seen.canary = Some(w);
             return Ok(());
         }
-        seen.passed = canary.ready.is_some_and(|ready| {
-            now >= ready + 30 * SECOND || served_since(page, ready) >= 20 || canary.served >= 20
-        });
-        match seen.passed {
-            true => Ok(()),
-            false => breach(Law::CanaryAlone, now, format!("Worker {} beside worker {}.", known.id, canary.id)),
-        }
+        breach(Law::CanaryAlone, now, format!("Worker {} beside worker {}.", known.id, canary.id))
     }
 
     fn judge_start_rate(&self, now: Nanos, page: &Page) -> Result<(), Breach> {
@@ -225,7 +236,7 @@ impl Watch {
             return Ok(());
         }
         let since = *seen.dark_since.get_or_insert(now.max(page.none_since));
-        match book.awake(since, now) > 500 * MILLI + SLACK {
+        match book.patience(since, now) > 500 * MILLI + SLACK {
             true => breach(Law::FallbackOn, now, format!("Dark for {} ms.", (now - since) / MILLI)),
             false => Ok(()),
         }
@@ -240,11 +251,11 @@ impl Watch {
                 continue;
             }
             let Some(leaving) = known.leaving else { continue };
-            if known.termed.is_some() && book.awake(known.termed_last, now) > SECOND + SLACK {
+            if known.termed.is_some() && book.patience(known.termed_last, now) > SECOND + SLACK {
                 return breach(Law::TermAgain, now, format!("Worker {}.", known.id));
             }
-            let since = book.awake(leaving, now);
-            let word = known.word.is_some_and(|at| book.awake(at, now) > 10 * SECOND + SLACK);
+            let since = book.patience(leaving, now);
+            let word = known.word.is_some_and(|at| book.patience(at, now) > 10 * SECOND + SLACK);
             if since > stop_timeout + SLACK || word {
                 return breach(Law::KillComes, now, format!("Worker {}.", known.id));
             }
@@ -254,8 +265,8 @@ impl Watch {
         for &w in &page.starting {
             let known = &book.known[w];
             let late = match (known.ready, known.verifying) {
-                (None, _) => book.awake(known.started, now) > ready_timeout + SLACK,
-                (Some(_), Some(at)) => book.awake(at, now) > verify_timeout + SLACK,
+                (None, _) => book.patience(known.started, now) > ready_timeout + SLACK,
+                (Some(_), Some(at)) => book.patience(at, now) > verify_timeout + SLACK,
                 (Some(_), None) => false,
             };
             if late {
@@ -263,7 +274,7 @@ impl Watch {
             }
         }
         match page.stop.filter(|_| !page.restarting && !page.stopped) {
-            Some(at) if book.awake(at, now) > stop_timeout + STOP_SLACK => {
+            Some(at) if book.patience(at, now) > stop_timeout + STOP_SLACK => {
                 breach(Law::StopEnds, now, format!("Pool {pool}, {} live.", page.live.len()))
             }
             _ => Ok(()),
@@ -280,7 +291,7 @@ impl Watch {
             && page.has_served
             && page.figures.min > 0
             && page.serving == 0
-            && book.awake(page.none_since, now) > 60 * SECOND
+            && book.patience(page.none_since, now) > 60 * SECOND
         {
             return breach(Law::DeployDown, now, String::new());
         }
@@ -288,7 +299,7 @@ impl Watch {
         let served = page.lines.last().is_some_and(|line| line.served > 0);
         if self.profile == Profile::Productive && short && served {
             let since = *seen.short_since.get_or_insert(now);
-            if book.awake(since, now) > 5 * SECOND + SLACK {
+            if book.patience(since, now) > 5 * SECOND + SLACK {
                 return breach(Law::Throttle, now, format!("{} live.", page.live.len()));
             }
         } else {
@@ -305,7 +316,7 @@ impl Watch {
             && page.asks.is_empty();
         if need {
             let since = *seen.need_since.get_or_insert(now);
-            if book.awake(since, now) > 2 * SECOND {
+            if book.patience(since, now) > 2 * SECOND {
                 return breach(Law::Growth, now, format!("{} wait, {} live.", page.waiting, page.live.len()));
             }
         } else {
@@ -320,7 +331,7 @@ impl Watch {
             let longest = book.pages.iter().map(|page| page.figures.stop_timeout.as_nanos() as Nanos).max();
             let end = longest.unwrap_or(0) + STOP_SLACK;
             let now = now.max(self.horizon);
-            return match !finished && book.awake(at, now) > end {
+            return match !finished && book.patience(at, now) > end {
                 true => breach(Law::StopEnds, now, "No end of all.".into()),
                 false => Ok(()),
             };

@@ -272,6 +272,10 @@ impl World {
     /// Tells the laws that nobody had a turn for so long.
     pub(crate) fn was_late(&mut self, by: Nanos) {
         let clock = self.clock();
+        if self.policy.next_deadline().is_none_or(|at| at > clock) {
+            // Nobody can know: no deadline has passed.
+            return;
+        }
         self.laws.late(clock, by);
     }
 
