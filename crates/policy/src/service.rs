@@ -185,9 +185,9 @@ impl Pool {
         let told = if ready == 0 {
             if self.down_due().is_some_and(|due| due <= turn.now) { Told::Down } else { self.told }
         } else if !self.breaker.is_closed() {
-            // A canary that dies again and again is no news: the way up is told when a trial has passed.
-            let passed = matches!(self.breaker, Breaker::Refilling { .. });
-            if self.told == Told::Down && !passed { Told::Down } else { Told::Degraded }
+            // A canary that dies again and again is no news: the way up is told when one has lasted a while.
+            let lasts = self.up_due().is_some_and(|due| due <= turn.now);
+            if self.told == Told::Down && !lasts { Told::Down } else { Told::Degraded }
         } else if ready >= self.min.min(self.target) {
             Told::Serving
         } else {
@@ -228,7 +228,17 @@ impl Pool {
         let wanted = self.min > 0 || self.load.waiting > 0;
         let fallback = self.figures.mode == Mode::Queue && open && wanted && !self.fallback;
         let fallback = self.unserved.filter(|_| fallback).map(|since| since.after(GAP));
-        fallback.into_iter().chain(self.down_due()).min()
+        let up = self.up_due().filter(|_| self.told == Told::Down && self.ready() > 0);
+        fallback.into_iter().chain(self.down_due()).chain(up).min()
+    }
+
+    /// When people are to be told that a pool that was down serves, though its breaker is not closed yet.
+    fn up_due(&self) -> Option<Instant> {
+        match self.breaker {
+            Breaker::Trial { passes: Some(at), .. } => Some(at.before(PROBATION - DARK)),
+            Breaker::Refilling { .. } => Some(Instant::ZERO),
+            Breaker::Closed | Breaker::Open { .. } | Breaker::Throttled { .. } | Breaker::Trial { .. } => None,
+        }
     }
 
     /// When people are to be told that nothing serves.

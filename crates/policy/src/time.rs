@@ -32,6 +32,12 @@ impl Instant {
     pub fn after(self, wait: Duration) -> Instant {
         Instant(self.0.saturating_add(nanos(wait)))
     }
+
+    /// This instant moved into the past, at most to the start of the clock.
+    #[must_use]
+    pub(crate) fn before(self, lead: Duration) -> Instant {
+        Instant(self.0.saturating_sub(nanos(lead)))
+    }
 }
 
 /// A duration in whole nanoseconds, at most 584 years.
