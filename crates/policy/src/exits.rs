@@ -149,9 +149,7 @@ impl Pool {
             }
             _ if worker.ready.is_none() => (Class::Early, Weight::ONE),
             Exit::Signal(_) => (Class::Crashed, Weight::ONE),
-            Exit::Code(0) if (worker.outgoing || worker.postponed) && request.is_none() => {
-                (Class::Recycled, Weight::NONE)
-            }
+            Exit::Code(0) if worker.done => (Class::Recycled, Weight::NONE),
             Exit::Code(0) if !self.has_served(turn, worker) => (Class::Exited, Weight::QUARTER),
             Exit::Code(0) if request.is_none() && turn.hold(Rule::SelfRecycling) => (Class::Recycled, Weight::NONE),
             Exit::Code(_) => (Class::Exited, Weight::ONE),
@@ -208,7 +206,11 @@ impl Pool {
         if !quarantine || self.is_direct() {
             return;
         }
-        match self.suspects.died(turn.now, key, turn.rules) {
+        let (verdict, forgotten) = self.suspects.died(turn.now, key, turn.rules);
+        if let Some(request) = forgotten {
+            turn.order(Command::ReleaseRequest { pool: self.id, request });
+        }
+        match verdict {
             Verdict::Watch => turn.order(Command::WatchRequest { pool: self.id, request: key }),
             Verdict::Quarantine { kills, until } => {
                 turn.order(Command::QuarantineRequest { pool: self.id, request: key, until });

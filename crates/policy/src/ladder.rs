@@ -346,8 +346,10 @@ impl Pool {
         };
         let wait = if unserved { next_wait(turn, wait) } else { WAIT_FIRST };
         let quiet = self.generations.get(&self.serving).is_none_or(|g| g.noted.backoff.is_quiet(turn.now, PROBATION));
-        if self.missing() == 0 && quiet && self.first_pending().is_none() {
-            return self.close(turn);
+        if quiet {
+            // Whatever was started has lasted as long as a trial.
+            self.breaker = Breaker::Refilling { batch: 1, left: 1, wait, reason };
+            return;
         }
         let possible = self.not_before_host(self.serving);
         let started = if self.missing() > 0 && possible <= turn.now { self.start_canary(turn) } else { None };

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::class::Class;
 use crate::command::Command;
-use crate::event::{Event, Limit};
+use crate::event::Event;
 use crate::figures::{Figures, Then};
 use crate::ids::{PoolId, SlotId, WorkerId, ZygoteId};
 use crate::note::Note;
@@ -268,9 +268,7 @@ impl Policy {
                 p.said(t, worker, Word::Unavailable);
                 p.retry_after(t, worker, retry_after);
             }),
-            Event::WorkerDone { worker } => {
-                self.worker(now, worker, out, |p, t| p.retire_worker(t, worker, Some(Limit::Requests)))
-            }
+            Event::WorkerDone { worker } => self.worker(now, worker, out, |p, t| p.done(t, worker)),
             Event::LimitReached { worker, limit } => {
                 self.worker(now, worker, out, |p, t| p.retire_worker(t, worker, Some(limit)))
             }

@@ -208,7 +208,9 @@ impl Pool {
         };
         generation.probation = None;
         generation.files_changed = false;
+        let served = generation.noted.served;
         generation.noted = core::mem::take(&mut generation.changed);
+        generation.noted.served |= served;
         turn.order(Command::NoteFiles { pool: self.id, generation: id });
         let changed = |worker: &&Worker| worker.place.generation == id && worker.files == Files::Changed;
         let workers: Vec<WorkerId> = self.workers.values().filter(changed).map(Worker::id).collect();

@@ -74,7 +74,7 @@ impl Pool {
             match self.breaker {
                 Breaker::Closed => {}
                 Breaker::Refilling { left: 0, .. } => return Gate::Shut,
-                Breaker::Refilling { .. } => return self.planned_gate(turn, id),
+                Breaker::Refilling { .. } => return self.refill_gate(turn, id),
                 Breaker::Open { .. } | Breaker::Throttled { .. } | Breaker::Trial { .. } => {
                     return Gate::Shut;
                 }
@@ -123,6 +123,15 @@ impl Pool {
             return Instant::ZERO;
         };
         self.host.not_before().max(entry.unavailable.not_before()).max(entry.retry_at)
+    }
+
+    /// After a passed trial the batches are bound enough: only the host or a dependency may still say no.
+    fn refill_gate(&mut self, turn: &mut Turn<'_>, id: GenerationId) -> Gate {
+        let at = self.not_before_host(id);
+        if at > turn.now {
+            return Gate::Until(at);
+        }
+        if self.source(turn, id).is_none() { Gate::Shut } else { self.planned_gate(turn, id) }
     }
 
     fn repair_gate(&mut self, turn: &mut Turn<'_>) -> Gate {
@@ -207,6 +216,7 @@ impl Pool {
             deaf: false,
             outgoing: false,
             postponed: false,
+            done: false,
         });
         if let Breaker::Refilling { left, .. } = &mut self.breaker {
             *left = left.saturating_sub(1);

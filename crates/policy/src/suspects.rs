@@ -55,19 +55,25 @@ pub(crate) struct Suspects {
 }
 
 impl Suspects {
-    /// A worker died by its own doing with this request in hand.
-    pub(crate) fn died(&mut self, now: Instant, key: RequestKey, rules: Rules) -> Verdict {
-        if !self.by_key.contains_key(&key) {
-            if self.by_key.len() >= SUSPECTS_MAX && rules.hold(Rule::SuspectBound) && !self.forget_stale(now) {
-                return Verdict::Nothing;
-            }
-            let fresh = Suspect { kills: 1, until: None, recent: 1, last: now, successes: 0, times: 0 };
-            self.by_key.insert(key, fresh);
-            return Verdict::Watch;
+    /// A worker died by its own doing with this request in hand. Names a suspect that was forgotten to make room, too.
+    pub(crate) fn died(&mut self, now: Instant, key: RequestKey, rules: Rules) -> (Verdict, Option<RequestKey>) {
+        if self.by_key.contains_key(&key) {
+            return (self.died_again(now, key, rules), None);
         }
-        let Some(suspect) = self.by_key.get_mut(&key) else {
-            return Verdict::Nothing;
-        };
+        let mut forgotten = None;
+        if self.by_key.len() >= SUSPECTS_MAX && rules.hold(Rule::SuspectBound) {
+            forgotten = self.forget_stale(now);
+            if forgotten.is_none() {
+                return (Verdict::Nothing, None);
+            }
+        }
+        let fresh = Suspect { kills: 1, until: None, recent: 1, last: now, successes: 0, times: 0 };
+        self.by_key.insert(key, fresh);
+        (Verdict::Watch, forgotten)
+    }
+
+    fn died_again(&mut self, now: Instant, key: RequestKey, rules: Rules) -> Verdict {
+        let Some(suspect) = self.by_key.get_mut(&key) else { return Verdict::Nothing };
         if now.since(suspect.last) >= MEMORY && suspect.times == 0 {
             suspect.recent = 0;
             suspect.successes = 0;
@@ -113,13 +119,11 @@ impl Suspects {
     }
 
     /// Makes room by forgetting one whose deaths are too long ago to count.
-    fn forget_stale(&mut self, now: Instant) -> bool {
+    fn forget_stale(&mut self, now: Instant) -> Option<RequestKey> {
         let stale =
             self.by_key.iter().find(|(_, s)| now.since(s.last) >= MEMORY && s.until.is_none_or(|until| until <= now));
-        let Some(key) = stale.map(|(key, _)| *key) else {
-            return false;
-        };
+        let key = stale.map(|(key, _)| *key)?;
         self.by_key.remove(&key);
-        true
+        Some(key)
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::class::{Class, Weight};
+use crate::event::Limit;
 use crate::ids::WorkerId;
 use crate::note::Note;
 use crate::pool::{Pool, Turn};
@@ -55,6 +56,12 @@ impl Pool {
         if let Some(entry) = self.generation(generation) {
             entry.retry_at = entry.retry_at.max(turn.now.after(wait.min(RETRY_MAX)));
         }
+    }
+
+    /// It has done its share, and may leave before it is asked to.
+    pub(crate) fn done(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
+        self.alter(id, |worker| worker.done = true);
+        self.retire_worker(turn, id, Some(Limit::Requests));
     }
 
     /// It failed its verify request.

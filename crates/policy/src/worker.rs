@@ -122,6 +122,8 @@ pub(crate) struct Worker {
     pub(crate) deaf: bool,
     /// It serves until a successor is ready, then leaves.
     pub(crate) outgoing: bool,
+    /// It said that it has done its share.
+    pub(crate) done: bool,
     /// It would be outgoing, but recycling rests.
     pub(crate) postponed: bool,
 }
