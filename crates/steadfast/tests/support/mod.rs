@@ -7,8 +7,10 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod apps;
+pub mod conditions;
 pub mod daemon;
 pub mod fcgi;
 pub mod nginx;
 pub mod proc;
 pub mod scene;
+pub mod within;
