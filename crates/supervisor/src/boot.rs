@@ -45,11 +45,7 @@ pub struct BootOutcome {
 pub fn boot_check(loaded: &Loaded, directory: &Path) -> Result<Vec<BootOutcome>, String> {
     let private = Private::make()?;
     let config = &loaded.config;
-    Ok(config
-        .pools
-        .values()
-        .map(|pool| trial(config, pool, directory, &private))
-        .collect())
+    Ok(config.pools.values().map(|pool| trial(config, pool, directory, &private)).collect())
 }
 
 /// A directory for the sockets; removed with what is in it.
@@ -76,12 +72,7 @@ fn trial(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> B
     let mut worker = match start(config, pool, directory, private) {
         Ok(worker) => worker,
         Err(message) => {
-            return BootOutcome {
-                pool: pool.name.clone(),
-                ok: false,
-                message,
-                stderr: Vec::new(),
-            };
+            return BootOutcome { pool: pool.name.clone(), ok: false, message, stderr: Vec::new() };
         }
     };
     let seen = worker.wait_ready(pool);
@@ -91,44 +82,21 @@ fn trial(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> B
         Ok(message) => (true, message),
         Err(message) => (false, message),
     };
-    BootOutcome {
-        pool: pool.name.clone(),
-        ok,
-        message,
-        stderr,
-    }
+    BootOutcome { pool: pool.name.clone(), ok, message, stderr }
 }
 
-fn start(
-    config: &Config,
-    pool: &Pool,
-    directory: &Path,
-    private: &Private,
-) -> Result<Trial, String> {
-    let launch = Launch::new(
-        config,
-        pool,
-        directory,
-        rustix::process::geteuid().is_root(),
-    )?;
+fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> Result<Trial, String> {
+    let launch = Launch::new(config, pool, directory, rustix::process::geteuid().is_root())?;
     let pins = launch.pin(pool)?;
     let mut listeners = Vec::new();
     for number in 0..pool.listen.len() {
         let path = private.0.join(format!("{}-{number}", pool.name));
-        let spec = UnixSpec {
-            path,
-            mode: 0o600,
-            uid: None,
-            gid: None,
-            backlog: 8,
-        };
+        let spec = UnixSpec { path, mode: 0o600, uid: None, gid: None, backlog: 8 };
         listeners.push(Listener::bind_unix(&spec).map_err(|error| error.to_string())?);
     }
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
     let (execute, _) = pins.execute(false);
-    let spawned = launch
-        .start(&pins, &execute, &sockets, raise_nofile())
-        .map_err(|error| error.message())?;
+    let spawned = launch.start(&pins, &execute, &sockets, raise_nofile()).map_err(|error| error.message())?;
     Ok(Trial {
         spawned,
         lines: Lines::new(),
@@ -188,10 +156,7 @@ impl Trial {
                 Some(_) | None => {}
             }
             if took >= pool.ready_timeout {
-                return Err(format!(
-                    "not ready after {}",
-                    crate::words::duration(pool.ready_timeout)
-                ));
+                return Err(format!("not ready after {}", crate::words::duration(pool.ready_timeout)));
             }
         }
     }
@@ -223,30 +188,21 @@ impl Trial {
 
     /// Waits a little for its end or its words, and reads what it writes.
     fn hear(&mut self, wait: Duration) {
-        let timeout = Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
         {
             let fds: [Option<&OwnedFd>; 3] = [
                 Some(&self.spawned.pidfd),
                 self.spawned.link.as_ref(),
                 Some(&self.spawned.stderr).filter(|_| self.stderr_open),
             ];
-            let mut fds: Vec<PollFd<'_>> = fds
-                .into_iter()
-                .flatten()
-                .map(|fd| PollFd::new(fd, PollFlags::IN))
-                .collect();
+            let mut fds: Vec<PollFd<'_>> = fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
             let _ = poll(&mut fds, Some(&timeout));
         }
         let mut passed = Vec::new();
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         for fd in [&self.spawned.stdout, &self.spawned.stderr] {
             // Both into the same tail: whatever it says last is of interest.
-            let turn = self
-                .lines
-                .read(fd.as_fd(), now, &mut self.scratch, &mut passed);
+            let turn = self.lines.read(fd.as_fd(), now, &mut self.scratch, &mut passed);
             if matches!(turn, Turn::Closed) {
                 self.stderr_open = false;
             }

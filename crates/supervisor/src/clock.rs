@@ -14,9 +14,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that stands at zero now.
     pub(crate) fn start() -> Clock {
-        Clock {
-            start: std::time::Instant::now(),
-        }
+        Clock { start: std::time::Instant::now() }
     }
 
     /// Now, as the policy counts. `std::time::Instant` is CLOCK_MONOTONIC here, which stands still in a suspended machine.
@@ -28,11 +26,7 @@ impl Clock {
     pub(crate) fn wall(&self, at: Instant) -> SystemTime {
         let now = self.now();
         let wall = SystemTime::now();
-        let shown = if at > now {
-            wall.checked_add(at.since(now))
-        } else {
-            wall.checked_sub(now.since(at))
-        };
+        let shown = if at > now { wall.checked_add(at.since(now)) } else { wall.checked_sub(now.since(at)) };
         shown.unwrap_or(wall)
     }
 
@@ -59,10 +53,7 @@ mod tests {
 
     #[test]
     fn a_stamp_has_milliseconds_and_is_in_utc() {
-        assert_eq!(
-            stamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1500)),
-            "1970-01-01T00:00:01.500Z"
-        );
+        assert_eq!(stamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1500)), "1970-01-01T00:00:01.500Z");
     }
 
     #[test]
@@ -72,9 +63,6 @@ mod tests {
         let before = clock.wall(now);
         let after = clock.wall(now.after(Duration::from_secs(3600)));
         let hour = after.duration_since(before).expect("an hour later");
-        assert!(
-            hour > Duration::from_secs(3590) && hour < Duration::from_secs(3610),
-            "{hour:?}"
-        );
+        assert!(hour > Duration::from_secs(3590) && hour < Duration::from_secs(3610), "{hour:?}");
     }
 }

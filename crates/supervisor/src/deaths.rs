@@ -59,20 +59,8 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     if stderr.is_empty() {
         stderr = last_lines(&worker.stdout.lines);
     }
-    shell.corpses.insert(
-        id,
-        Corpse {
-            pid: Some(pid.get()),
-            word: worker.word.clone(),
-            stderr,
-            ended,
-        },
-    );
-    shell.facts.push_back(Fact::WorkerExited {
-        worker: id,
-        exit,
-        oom,
-    });
+    shell.corpses.insert(id, Corpse { pid: Some(pid.get()), word: worker.word.clone(), stderr, ended });
+    shell.facts.push_back(Fact::WorkerExited { worker: id, exit, oom });
 }
 
 /// The kernel's counter is read at each death, so that an OOM kill long ago does not explain the next `kill -9`.

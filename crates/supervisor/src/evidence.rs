@@ -20,10 +20,7 @@ pub(crate) fn begin(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get_mut(id) else {
         return;
     };
-    worker.baseline = shell.procfs.io(worker.pid).map(|io| Baseline {
-        io,
-        heard: worker.heard(),
-    });
+    worker.baseline = shell.procfs.io(worker.pid).map(|io| Baseline { io, heard: worker.heard() });
 }
 
 /// Tells the policy what a dying worker and a few others of its pool have served since they were asked last. The dead
@@ -49,31 +46,17 @@ fn tell(shell: &mut Shell, id: WorkerId) {
     let Some(io) = shell.procfs.io(worker.pid) else {
         return;
     };
-    let served = served(
-        before,
-        Baseline {
-            io,
-            heard: worker.heard(),
-        },
-    );
+    let served = served(before, Baseline { io, heard: worker.heard() });
     let more = served.saturating_sub(worker.told);
     if more > 0 {
         worker.told = served;
-        shell.facts.push_back(Fact::WorkerServed {
-            worker: id,
-            requests: more,
-        });
+        shell.facts.push_back(Fact::WorkerServed { worker: id, requests: more });
     }
 }
 
 /// How many requests lie between two looks, as far as can be told.
 fn served(before: Baseline, after: Baseline) -> u64 {
-    let Io {
-        wchar,
-        syscr,
-        syscw,
-        ..
-    } = after.io;
+    let Io { wchar, syscr, syscw, .. } = after.io;
     let wrote = wchar.saturating_sub(before.io.wchar);
     let heard = after.heard.saturating_sub(before.heard);
     if wrote <= heard {
@@ -89,15 +72,7 @@ mod tests {
     use super::*;
 
     fn at(wchar: u64, syscr: u64, syscw: u64, heard: u64) -> Baseline {
-        Baseline {
-            io: Io {
-                rchar: 0,
-                wchar,
-                syscr,
-                syscw,
-            },
-            heard,
-        }
+        Baseline { io: Io { rchar: 0, wchar, syscr, syscw }, heard }
     }
 
     #[test]

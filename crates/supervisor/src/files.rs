@@ -29,8 +29,7 @@ impl Mark {
     /// The mark of a regular file; `None` for anything else, or when it cannot be told.
     fn of(directory: BorrowedFd<'_>, path: impl rustix::path::Arg) -> Option<Mark> {
         let stat = fs::statat(directory, path, AtFlags::empty()).ok()?;
-        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
-            .then(|| Mark::from_stat(&stat))
+        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Mark::from_stat(&stat))
     }
 
     fn from_stat(stat: &fs::Stat) -> Mark {
@@ -73,27 +72,15 @@ pub(crate) enum Execute<'a> {
 
 impl Pins {
     /// Pins the directory, the program and the state of its files. The error says what was tried.
-    pub(crate) fn take(
-        directory: OwnedFd,
-        program: PathBuf,
-        arguments: &[String],
-    ) -> Result<Pins, (PathBuf, Errno)> {
-        let executable = match fs::openat(
-            &directory,
-            &program,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        ) {
+    pub(crate) fn take(directory: OwnedFd, program: PathBuf, arguments: &[String]) -> Result<Pins, (PathBuf, Errno)> {
+        let executable = match fs::openat(&directory, &program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => fd,
             Err(error) => return Err((program, error)),
         };
         let mut pins = Pins {
             is_script: is_script(directory.as_fd(), &program),
             arguments: arguments.iter().take(ARGUMENTS_MAX).cloned().collect(),
-            noted: Marks {
-                program: None,
-                arguments: Vec::new(),
-            },
+            noted: Marks { program: None, arguments: Vec::new() },
             directory,
             program,
             executable,
@@ -106,22 +93,13 @@ impl Pins {
         let directory = self.directory.as_fd();
         Marks {
             program: Mark::of(directory, &self.program),
-            arguments: self
-                .arguments
-                .iter()
-                .map(|argument| Mark::of(directory, argument.as_str()))
-                .collect(),
+            arguments: self.arguments.iter().map(|argument| Mark::of(directory, argument.as_str())).collect(),
         }
     }
 
     /// Notes the files as they are now as the generation's own.
     pub(crate) fn note(&mut self) {
-        let opened = fs::openat(
-            &self.directory,
-            &self.program,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
+        let opened = fs::openat(&self.directory, &self.program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         if let Ok(executable) = opened {
             self.executable = executable;
             self.is_script = is_script(self.directory.as_fd(), &self.program);
@@ -134,31 +112,16 @@ impl Pins {
         let mut marks = self.marks();
         let pinned = returned && !self.is_script && marks.program != self.noted.program;
         if pinned {
-            marks.program = fs::fstat(&self.executable)
-                .ok()
-                .map(|stat| Mark::from_stat(&stat));
+            marks.program = fs::fstat(&self.executable).ok().map(|stat| Mark::from_stat(&stat));
         }
-        let files = if marks == self.noted {
-            Files::Noted
-        } else {
-            Files::Changed
-        };
-        if pinned {
-            (Execute::Pinned(self.executable.as_fd()), files)
-        } else {
-            (Execute::Path(&self.program), files)
-        }
+        let files = if marks == self.noted { Files::Noted } else { Files::Changed };
+        if pinned { (Execute::Pinned(self.executable.as_fd()), files) } else { (Execute::Path(&self.program), files) }
     }
 }
 
 /// Opens a directory to work in; its symlinks are resolved here, once.
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    fs::openat(
-        CWD,
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// What cannot be read is taken for a script: then its path is executed.
@@ -177,10 +140,7 @@ mod tests {
     use std::fs as files;
 
     fn pins(directory: &Path, program: &str, arguments: &[&str]) -> Pins {
-        let arguments: Vec<String> = arguments
-            .iter()
-            .map(|argument| (*argument).to_owned())
-            .collect();
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let opened = open_directory(directory).expect("the directory is there");
         Pins::take(opened, PathBuf::from(program), &arguments).expect("the program is there")
     }
@@ -194,11 +154,7 @@ mod tests {
     fn an_argument_that_changes_is_noticed_and_can_be_noted() {
         let directory = tempfile::tempdir().expect("a directory");
         files::write(directory.path().join("site.fcgi"), "one").expect("a file");
-        let mut pins = pins(
-            directory.path(),
-            "/bin/sh",
-            &["-e", "site.fcgi", "not there"],
-        );
+        let mut pins = pins(directory.path(), "/bin/sh", &["-e", "site.fcgi", "not there"]);
         assert_eq!(verdict(&pins, false), (false, Files::Noted));
         files::write(directory.path().join("site.fcgi"), "three").expect("a file");
         assert_eq!(verdict(&pins, false), (false, Files::Changed));
@@ -214,16 +170,8 @@ mod tests {
         let pins = pins(directory.path(), "program", &[]);
         files::remove_file(&path).expect("it was there");
         files::write(&path, "\x7fELF other").expect("a file");
-        assert_eq!(
-            verdict(&pins, false),
-            (false, Files::Changed),
-            "the same generation takes what is on disk"
-        );
-        assert_eq!(
-            verdict(&pins, true),
-            (true, Files::Noted),
-            "one gone back to takes its own"
-        );
+        assert_eq!(verdict(&pins, false), (false, Files::Changed), "the same generation takes what is on disk");
+        assert_eq!(verdict(&pins, true), (true, Files::Noted), "one gone back to takes its own");
     }
 
     #[test]

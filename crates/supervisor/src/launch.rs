@@ -35,12 +35,7 @@ pub(crate) struct Names;
 impl steadfast_config::machine::Lookup for Names {
     fn user(&self, name: &str) -> Option<UserIds> {
         let user = users::user(name).ok()??;
-        Some(UserIds {
-            uid: user.uid,
-            gid: user.gid,
-            name: user.name,
-            home: user.home,
-        })
+        Some(UserIds { uid: user.uid, gid: user.gid, name: user.name, home: user.home })
     }
 
     fn group(&self, name: &str) -> Option<u32> {
@@ -50,17 +45,10 @@ impl steadfast_config::machine::Lookup for Names {
 
 impl Launch {
     /// Settles what the configuration and the machine say. `current` is our own directory. Errors are for people.
-    pub(crate) fn new(
-        config: &Config,
-        pool: &Pool,
-        current: &Path,
-        is_root: bool,
-    ) -> Result<Launch, String> {
+    pub(crate) fn new(config: &Config, pool: &Pool, current: &Path, is_root: bool) -> Result<Launch, String> {
         let user = match &pool.user {
             Some(name) => Some(known_user(name)?),
-            None => users::user_by_id(rustix::process::geteuid().as_raw())
-                .ok()
-                .flatten(),
+            None => users::user_by_id(rustix::process::geteuid().as_raw()).ok().flatten(),
         };
         let credentials = match (&user, is_root && pool.user.is_some()) {
             (Some(user), true) => Some(credentials(user, pool.group.as_deref())?),
@@ -68,8 +56,7 @@ impl Launch {
         };
         let mut limits = Vec::new();
         for (name, value) in &pool.rlimits {
-            let limit = Limit::from_name(name)
-                .ok_or_else(|| format!("there is no resource limit {name:?}"))?;
+            let limit = Limit::from_name(name).ok_or_else(|| format!("there is no resource limit {name:?}"))?;
             limits.push((limit, *value));
         }
         Ok(Launch {
@@ -80,11 +67,7 @@ impl Launch {
             umask: pool.umask,
             rlimits: limits,
             pass: pool.pass,
-            names: pool
-                .listen
-                .iter()
-                .map(|listen| socket_name(listen, &pool.name))
-                .collect(),
+            names: pool.listen.iter().map(|listen| socket_name(listen, &pool.name)).collect(),
         })
     }
 
@@ -94,19 +77,14 @@ impl Launch {
             let cause = std::io::Error::from(error);
             format!("cannot {what} {}: {cause}", path.display())
         };
-        let directory = open_directory(&self.directory)
-            .map_err(|error| cannot("enter the directory", &self.directory, error))?;
+        let directory =
+            open_directory(&self.directory).map_err(|error| cannot("enter the directory", &self.directory, error))?;
         let own_path = std::env::var("PATH").ok();
         let found = find_program(pool, &self.directory, own_path.as_deref())?;
         // What was given relative to the directory stays so: it is executed inside the pinned one.
         let given = Path::new(&pool.command[0]);
-        let program = if given.is_relative() && pool.command[0].contains('/') {
-            given.to_owned()
-        } else {
-            found
-        };
-        Pins::take(directory, program, &pool.command[1..])
-            .map_err(|(path, error)| cannot("execute", &path, error))
+        let program = if given.is_relative() && pool.command[0].contains('/') { given.to_owned() } else { found };
+        Pins::take(directory, program, &pool.command[1..]).map_err(|(path, error)| cannot("execute", &path, error))
     }
 
     /// Starts one worker on `sockets`. The error says what was tried.
@@ -121,10 +99,7 @@ impl Launch {
         let pass = match (self.pass, sockets) {
             (PassBy::Stdin, [socket, ..]) => Pass::Stdin(*socket),
             (PassBy::Stdin, []) => Pass::Nothing,
-            (PassBy::ListenFds, _) => Pass::ListenFds {
-                fds: sockets,
-                names: &names,
-            },
+            (PassBy::ListenFds, _) => Pass::ListenFds { fds: sockets, names: &names },
         };
         let (program, executable) = match execute {
             Execute::Path(path) => (*path, None),
@@ -147,26 +122,13 @@ impl Launch {
 }
 
 /// Owner and group of the pool's unix sockets: as configured, else the pool's user and group.
-pub(crate) fn socket_owner(
-    pool: &Pool,
-    is_root: bool,
-) -> Result<(Option<u32>, Option<u32>), String> {
-    let user = pool
-        .user
-        .as_deref()
-        .filter(|_| is_root)
-        .map(known_user)
-        .transpose()?;
+pub(crate) fn socket_owner(pool: &Pool, is_root: bool) -> Result<(Option<u32>, Option<u32>), String> {
+    let user = pool.user.as_deref().filter(|_| is_root).map(known_user).transpose()?;
     let owner = match &pool.socket.owner {
         Some(name) => Some(known_user(name)?.uid),
         None => user.as_ref().map(|user| user.uid),
     };
-    let group = match pool
-        .socket
-        .group
-        .as_ref()
-        .or(pool.group.as_ref().filter(|_| is_root))
-    {
+    let group = match pool.socket.group.as_ref().or(pool.group.as_ref().filter(|_| is_root)) {
         Some(name) => Some(known_group(name)?),
         None => user.map(|user| user.gid),
     };
@@ -194,17 +156,9 @@ fn credentials(user: &User, group: Option<&str>) -> Result<Credentials, String> 
         Some(name) => known_group(name)?,
         None => user.gid,
     };
-    let groups = users::groups_of(&user.name, gid).map_err(|error| {
-        format!(
-            "cannot look up the groups of the user {:?}: {error}",
-            user.name
-        )
-    })?;
-    Ok(Credentials {
-        uid: user.uid,
-        gid,
-        groups,
-    })
+    let groups = users::groups_of(&user.name, gid)
+        .map_err(|error| format!("cannot look up the groups of the user {:?}: {error}", user.name))?;
+    Ok(Credentials { uid: user.uid, gid, groups })
 }
 
 fn environment(pool: &Pool, user: Option<&User>) -> Environment {
@@ -215,16 +169,9 @@ fn environment(pool: &Pool, user: Option<&User>) -> Environment {
     for (name, value) in &pool.environment {
         environment.set(name, OsStr::new(value));
     }
-    let is_tcp = pool
-        .listen
-        .iter()
-        .any(|listen| matches!(listen, Listen::Tcp(_)));
+    let is_tcp = pool.listen.iter().any(|listen| matches!(listen, Listen::Tcp(_)));
     if is_tcp && !pool.allowed_clients.is_empty() {
-        let clients: Vec<String> = pool
-            .allowed_clients
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let clients: Vec<String> = pool.allowed_clients.iter().map(ToString::to_string).collect();
         environment.set("FCGI_WEB_SERVER_ADDRS", OsStr::new(&clients.join(",")));
     }
     environment.remove("PHP_FCGI_CHILDREN");

@@ -2,14 +2,16 @@
 //!
 //! Nobody tells whether a direct worker is idle, and one that looks idle may take a request in the very moment before
 //! its TERM. A worker that catches TERM, or that talks over the link, finishes what it has by itself, so TERM can do no
-//! harm. Any other is watched until its main thread waits in accept(2). Then it is stopped, and looked at again while
-//! it stands still: a connection that came in between has given it one more fd. If there is none, TERM is made pending
-//! before it goes on, so that accept never returns. If there is one, it goes on and is watched again.
+//! harm. Any other is watched until its main thread waits in accept(2), and what it has open then is noted. Then it is
+//! stopped, and looked at while it stands still: if it is in accept and has the same files open, it has no connection in
+//! hand (one that came in has given it one more). TERM is made pending before it goes on, so that accept never
+//! returns. If it has one, it goes on and is stopped again a little later.
 //!
 //! What this cannot see: other threads, and a program that waits for connections in poll(2) or epoll_wait(2). The
 //! latter is never taken for idle, and gets its TERM at the policy's deadline.
 
 use std::fs;
+use std::os::fd::AsFd;
 
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
@@ -21,8 +23,10 @@ use crate::procfs::Syscall;
 use crate::readiness::interval;
 use crate::shell::Shell;
 use crate::timers::Timer;
-use crate::workers::Leave;
-use std::os::fd::AsFd;
+use crate::workers::{Leave, Open};
+
+/// After so many looks what is open is learned again.
+const TRIES: u32 = 16;
 
 /// Begins to look for the moment.
 pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
@@ -57,47 +61,48 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     };
     worker.looks += 1;
     let (pid, looks) = (worker.pid, worker.looks);
-    match worker.leave.clone() {
-        Leave::No | Leave::Stopped | Leave::Drained => return,
-        Leave::Looking => {
-            let Some(fds) = open_fds(pid) else {
-                return drained(shell, id, Leave::Drained);
-            };
-            match shell.procfs.syscall(pid) {
-                Some(syscall) if syscall.is_accepting() => {
-                    if let Some(worker) = shell.workers.get_mut(id)
-                        && signal(worker.pidfd.as_fd(), Kill::Stop).is_ok()
-                    {
-                        worker.leave = Leave::Stopping(fds);
-                        worker.looks = 0;
-                    }
-                }
-                Some(Syscall::Running | Syscall::Blocked { .. }) => {}
-                None => return drained(shell, id, Leave::Drained),
-            }
+    let next = match std::mem::take(&mut worker.leave) {
+        done @ (Leave::No | Leave::Stopped | Leave::Drained) => {
+            worker.leave = done;
+            return;
         }
-        Leave::Stopping(fds) => {
-            if is_standing(pid) {
-                let is_idle = shell.procfs.syscall(pid).is_some_and(Syscall::is_accepting)
-                    && open_fds(pid).is_some_and(|now| now == fds);
-                if is_idle {
-                    return drained(shell, id, Leave::Stopped);
-                }
-                go_on(shell, id);
+        Leave::Looking => match idle_files(shell, pid) {
+            Seen::Nothing => return drained(shell, id, Leave::Drained),
+            Seen::Busy => Leave::Looking,
+            Seen::Idle(files) => stop(shell, id, files),
+        },
+        // What it has open when it is idle may change; then it is to be learned again.
+        Leave::Known(_) if looks % TRIES == 0 => Leave::Looking,
+        Leave::Known(files) => stop(shell, id, files),
+        Leave::Stopping(files) if !is_standing(pid) => Leave::Stopping(files),
+        Leave::Stopping(files) => {
+            let is_idle = shell.procfs.syscall(pid).is_some_and(Syscall::is_accepting)
+                && open_files(pid).is_some_and(|open| open == files);
+            if is_idle {
+                return drained(shell, id, Leave::Stopped);
             }
+            if let Some(worker) = shell.workers.get(id) {
+                let _ = signal(worker.pidfd.as_fd(), Kill::Cont);
+            }
+            Leave::Known(files)
         }
+    };
+    let wait = match &next {
+        // A stop takes effect at once, but for a worker in an uninterruptible wait.
+        Leave::Stopping(_) if looks < TRIES * 4 => interval(0),
+        _ => interval(looks),
+    };
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.leave = next;
     }
-    let looks = shell.workers.get(id).map_or(looks, |worker| worker.looks);
-    let at = shell.clock.now().after(interval(looks));
+    let at = shell.clock.now().after(wait);
     shell.timers.set(Timer::Drain(id), at);
 }
 
-/// It took a request in that moment: it is watched again.
-fn go_on(shell: &mut Shell, id: WorkerId) {
-    if let Some(worker) = shell.workers.get_mut(id) {
-        let _ = signal(worker.pidfd.as_fd(), Kill::Cont);
-        worker.leave = Leave::Looking;
-        worker.looks = 0;
+fn stop(shell: &mut Shell, id: WorkerId, files: Vec<Open>) -> Leave {
+    match shell.workers.get(id).map(|worker| signal(worker.pidfd.as_fd(), Kill::Stop)) {
+        Some(Ok(())) => Leave::Stopping(files),
+        Some(Err(_)) | None => Leave::Looking,
     }
 }
 
@@ -134,19 +139,57 @@ fn send(shell: &mut Shell, id: WorkerId, what: Kill) {
     }
 }
 
-/// The numbers of its open fds, sorted; `None` when the kernel does not tell.
-fn open_fds(pid: Pid) -> Option<Vec<u32>> {
+/// What a look at a worker shows.
+enum Seen {
+    /// The kernel does not tell.
+    Nothing,
+    /// It does not wait in accept.
+    Busy,
+    /// It waits in accept, with these files open.
+    Idle(Vec<Open>),
+}
+
+/// The files count only if they were read while the worker waited in accept: else a request's connection might be taken
+/// for one of them. A thread that has not been switched to between two looks was in the same wait all the time.
+fn idle_files(shell: &mut Shell, pid: Pid) -> Seen {
+    let Some(switches) = switches(pid) else {
+        return Seen::Nothing;
+    };
+    match shell.procfs.syscall(pid) {
+        None => return Seen::Nothing,
+        Some(syscall) if !syscall.is_accepting() => return Seen::Busy,
+        Some(_) => {}
+    }
+    let Some(files) = open_files(pid) else {
+        return Seen::Nothing;
+    };
+    let is_accepting = shell.procfs.syscall(pid).is_some_and(Syscall::is_accepting);
+    let is_same = self::switches(pid) == Some(switches);
+    if is_same && is_accepting { Seen::Idle(files) } else { Seen::Busy }
+}
+
+/// How often its main thread has been switched from, as the kernel counts (proc(5), `status`).
+fn switches(pid: Pid) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.find("voluntary_ctxt_switches").map(|at| status[at..].to_owned())
+}
+
+/// What it has open, sorted; `None` when the kernel does not tell. A socket's name has its inode, so that two
+/// connections are never taken for each other.
+fn open_files(pid: Pid) -> Option<Vec<Open>> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let mut fds: Vec<u32> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    let mut files: Vec<Open> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.file_name(), fs::read_link(entry.path()).ok()?))
+        })
         .collect();
-    fds.sort_unstable();
-    Some(fds)
+    files.sort_unstable();
+    Some(files)
 }
 
 /// Whether it stands still by a stop signal (proc(5), `stat`: the state follows the last parenthesis).
 fn is_standing(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| rest.starts_with('T'))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }

@@ -46,9 +46,7 @@ pub(crate) fn readable(shell: &mut Shell, id: WorkerId) {
     link.messages += read.iter().filter(|byte| **byte == b'\n').count() as u64;
     if link.messages > MESSAGES_MAX || link.bytes > BYTES_MAX {
         let event = shell.event_of(Kind::WorkerWarned, id);
-        shell.emit(event.message(
-            "it says more over its link than it may (1,000 lines or 1 MiB a second): cut off",
-        ));
+        shell.emit(event.message("it says more over its link than it may (1,000 lines or 1 MiB a second): cut off"));
         return close(shell, id);
     }
     hear(shell, id, read);
@@ -69,11 +67,7 @@ pub(crate) fn last_words(shell: &mut Shell, id: WorkerId) {
 
 fn hear(shell: &mut Shell, id: WorkerId, mut read: &[u8]) {
     loop {
-        let Some(link) = shell
-            .workers
-            .get_mut(id)
-            .and_then(|worker| worker.link.as_mut())
-        else {
+        let Some(link) = shell.workers.get_mut(id).and_then(|worker| worker.link.as_mut()) else {
             return;
         };
         let Some(message) = link.decoder.next(&mut read) else {
@@ -88,10 +82,7 @@ fn hear(shell: &mut Shell, id: WorkerId, mut read: &[u8]) {
 
 /// Told once in a life: what a worker says wrongly it mostly says often.
 fn nonsense(shell: &mut Shell, id: WorkerId, what: &str) {
-    if let Some(link) = shell
-        .workers
-        .get_mut(id)
-        .and_then(|worker| worker.link.as_mut())
+    if let Some(link) = shell.workers.get_mut(id).and_then(|worker| worker.link.as_mut())
         && !std::mem::replace(&mut link.warned, true)
     {
         let event = shell.event_of(Kind::WorkerWarned, id);
@@ -111,11 +102,7 @@ fn said(shell: &mut Shell, id: WorkerId, message: FromWorker) {
                 shell.timers.clear(Timer::Probe(id));
             }
             if hello.pid != pid {
-                nonsense(
-                    shell,
-                    id,
-                    &format!("hello from the pid {}; the worker's is {pid}", hello.pid),
-                );
+                nonsense(shell, id, &format!("hello from the pid {}; the worker's is {pid}", hello.pid));
             }
             if hello.role != Role::Worker {
                 nonsense(shell, id, "hello from a zygote, where a worker was started");
@@ -131,22 +118,9 @@ fn said(shell: &mut Shell, id: WorkerId, message: FromWorker) {
             shell.facts.push_back(Fact::WorkerBroken { worker: id });
         }
         FromWorker::Unavailable(unavailable) => {
-            let retry_after = unavailable
-                .retry_after_ms
-                .map(|millis| Duration::from_millis(millis).min(RETRY_MAX));
-            keep(
-                shell,
-                id,
-                Failure {
-                    code: None,
-                    name: unavailable.name,
-                    message: unavailable.message,
-                },
-            );
-            shell.facts.push_back(Fact::WorkerUnavailable {
-                worker: id,
-                retry_after,
-            });
+            let retry_after = unavailable.retry_after_ms.map(|millis| Duration::from_millis(millis).min(RETRY_MAX));
+            keep(shell, id, Failure { code: None, name: unavailable.name, message: unavailable.message });
+            shell.facts.push_back(Fact::WorkerUnavailable { worker: id, retry_after });
         }
         FromWorker::Recycle => shell.facts.push_back(Fact::WorkerDone { worker: id }),
         FromWorker::Status { text } => {
@@ -163,20 +137,14 @@ fn said(shell: &mut Shell, id: WorkerId, message: FromWorker) {
 fn keep(shell: &mut Shell, id: WorkerId, failure: Failure) {
     let clean = |text: String| crate::output::escape(text.as_bytes(), 1024);
     if let Some(worker) = shell.workers.get_mut(id) {
-        worker.word = Some(Word {
-            code: failure.code,
-            name: failure.name.map(clean),
-            message: failure.message.map(clean),
-        });
+        worker.word =
+            Some(Word { code: failure.code, name: failure.name.map(clean), message: failure.message.map(clean) });
     }
 }
 
 /// Says something to a worker, if it has a link with room. Whether it hears is its own matter: TERM follows anyway.
 pub(crate) fn say(shell: &Shell, id: WorkerId, message: &ToWorker) {
-    if let Some(link) = shell
-        .workers
-        .get(id)
-        .and_then(|worker| worker.link.as_ref())
+    if let Some(link) = shell.workers.get(id).and_then(|worker| worker.link.as_ref())
         && let Some(line) = link::encode(message)
     {
         let _ = send(&link.fd, &line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);

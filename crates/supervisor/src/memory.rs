@@ -15,10 +15,7 @@ const BATCH: usize = 64;
 
 /// Looks from now on, if the pool has a limit.
 pub(crate) fn begin(shell: &mut Shell, pool: PoolId) {
-    let has_limit = shell
-        .pools
-        .get(pool)
-        .is_some_and(|pool| pool.plan.config.max_memory.is_some());
+    let has_limit = shell.pools.get(pool).is_some_and(|pool| pool.plan.config.max_memory.is_some());
     if has_limit && !shell.timers.is_set(Timer::Memory(pool)) {
         let at = shell.now.after(EVERY);
         shell.timers.set(Timer::Memory(pool), at);
@@ -37,15 +34,8 @@ pub(crate) fn look(shell: &mut Shell, id: PoolId) {
         let Some(pid) = shell.workers.get(worker).map(|worker| worker.pid) else {
             continue;
         };
-        if shell
-            .procfs
-            .memory(pid)
-            .is_some_and(|memory| memory.private > limit)
-        {
-            shell.facts.push_back(Fact::LimitReached {
-                worker,
-                limit: Limit::Memory,
-            });
+        if shell.procfs.memory(pid).is_some_and(|memory| memory.private > limit) {
+            shell.facts.push_back(Fact::LimitReached { worker, limit: Limit::Memory });
         }
     }
     begin(shell, id);

@@ -14,9 +14,7 @@ pub(crate) struct Notify {
 impl Notify {
     /// To the socket that `NOTIFY_SOCKET` names.
     pub(crate) fn from_environment() -> Notify {
-        Notify {
-            way: std::env::var_os("NOTIFY_SOCKET").and_then(|name| way(&name)),
-        }
+        Notify { way: std::env::var_os("NOTIFY_SOCKET").and_then(|name| way(&name)) }
     }
 
     /// Whether every pool serves is known.

@@ -21,25 +21,11 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         Command::PrepareGeneration { pool, generation } => start::prepare(shell, pool, generation),
         Command::RetireGeneration { pool, generation } => start::retire(shell, pool, generation),
         Command::NoteFiles { pool, generation } => start::note_files(shell, pool, generation),
-        Command::StartWorker {
-            worker,
-            pool,
-            slot,
-            generation,
-            source: Source::Exec,
-        } => {
+        Command::StartWorker { worker, pool, slot, generation, source: Source::Exec } => {
             start::start(shell, worker, pool, slot, generation);
         }
-        Command::StartWorker {
-            worker,
-            source: Source::Zygote(_),
-            ..
-        } => {
-            shell.facts.push_back(Fact::SpawnFailed {
-                worker,
-                fault: SpawnFault::Zygote,
-                files: Files::Noted,
-            });
+        Command::StartWorker { worker, source: Source::Zygote(_), .. } => {
+            shell.facts.push_back(Fact::SpawnFailed { worker, fault: SpawnFault::Zygote, files: Files::Noted });
         }
         Command::DrainWorker { worker } => leaving::drain(shell, worker),
         Command::TerminateWorker { worker } => leaving::terminate(shell, worker),
@@ -75,10 +61,7 @@ fn leave(shell: &mut Shell, pool: PoolId) {
     shell.exit = NOTHING_SERVES;
     shell.is_stopping = true;
     let reason = match shell.pools.get(pool) {
-        Some(pool) => format!(
-            "nothing has served for a minute, and the pool {} asks to leave then",
-            pool.name
-        ),
+        Some(pool) => format!("nothing has served for a minute, and the pool {} asks to leave then", pool.name),
         None => "nothing has served for a minute".to_owned(),
     };
     shell.emit(Event::new(Kind::SupervisorStopping).reason(reason));

@@ -108,34 +108,17 @@ pub(crate) struct Poller {
 impl Poller {
     /// An empty one.
     pub(crate) fn new() -> Result<Poller, Errno> {
-        Ok(Poller {
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
-        })
+        Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     /// Hears `fd` from now on.
     pub(crate) fn add(&self, fd: impl AsFd, token: Token, interest: Interest) -> Result<(), Errno> {
-        epoll::add(
-            &self.epoll,
-            fd,
-            EventData::new_u64(token.encode()),
-            interest.flags(),
-        )
+        epoll::add(&self.epoll, fd, EventData::new_u64(token.encode()), interest.flags())
     }
 
     /// Hears `fd` otherwise from now on.
-    pub(crate) fn modify(
-        &self,
-        fd: impl AsFd,
-        token: Token,
-        interest: Interest,
-    ) -> Result<(), Errno> {
-        epoll::modify(
-            &self.epoll,
-            fd,
-            EventData::new_u64(token.encode()),
-            interest.flags(),
-        )
+    pub(crate) fn modify(&self, fd: impl AsFd, token: Token, interest: Interest) -> Result<(), Errno> {
+        epoll::modify(&self.epoll, fd, EventData::new_u64(token.encode()), interest.flags())
     }
 
     /// Hears `fd` no more; one that was never heard is no error.
@@ -146,11 +129,7 @@ impl Poller {
     /// Waits until somebody is ready or `timeout` has passed (`None`: for ever); the ready ones in `ready`, in the order
     /// in which they are to be heard. The timeout is rounded up to milliseconds, so that a deadline has passed when its
     /// wait ends.
-    pub(crate) fn wait(
-        &self,
-        timeout: Option<Duration>,
-        ready: &mut Vec<Token>,
-    ) -> Result<(), Errno> {
+    pub(crate) fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Token>) -> Result<(), Errno> {
         ready.clear();
         let timeout = timeout.map(round_up);
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); BATCH];
@@ -159,11 +138,7 @@ impl Poller {
             Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(error),
         };
-        ready.extend(
-            events
-                .iter()
-                .filter_map(|event| Token::decode(event.data.u64())),
-        );
+        ready.extend(events.iter().filter_map(|event| Token::decode(event.data.u64())));
         ready.sort_unstable();
         Ok(())
     }
@@ -171,15 +146,9 @@ impl Poller {
 
 fn round_up(timeout: Duration) -> Timespec {
     // A day is soon enough for a deadline further away, and fits every way in which a kernel counts.
-    let millis = timeout
-        .min(Duration::from_secs(86_400))
-        .as_nanos()
-        .div_ceil(1_000_000);
+    let millis = timeout.min(Duration::from_secs(86_400)).as_nanos().div_ceil(1_000_000);
     let millis = i64::try_from(millis).unwrap_or(0);
-    Timespec {
-        tv_sec: millis / 1000,
-        tv_nsec: (millis % 1000) * 1_000_000,
-    }
+    Timespec { tv_sec: millis / 1000, tv_nsec: (millis % 1000) * 1_000_000 }
 }
 
 #[cfg(test)]

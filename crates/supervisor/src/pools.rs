@@ -120,9 +120,7 @@ impl Pool {
 
     /// Whether a newer generation than this one has been prepared.
     pub(crate) fn is_superseded(&self, generation: GenerationId) -> bool {
-        self.generations
-            .last_key_value()
-            .is_some_and(|(newest, _)| *newest > generation)
+        self.generations.last_key_value().is_some_and(|(newest, _)| *newest > generation)
     }
 
     /// The next ready workers after those that were asked last, at most `count`, `but` left out; from the start again
@@ -130,12 +128,8 @@ impl Pool {
     pub(crate) fn next_ready(&mut self, count: usize, but: Option<WorkerId>) -> Vec<WorkerId> {
         let after = self.ready.range(WorkerId(self.asked.0 + 1)..);
         let before = self.ready.range(..=self.asked);
-        let chosen: Vec<WorkerId> = after
-            .chain(before)
-            .copied()
-            .filter(|worker| Some(*worker) != but)
-            .take(count)
-            .collect();
+        let chosen: Vec<WorkerId> =
+            after.chain(before).copied().filter(|worker| Some(*worker) != but).take(count).collect();
         if let Some(last) = chosen.last() {
             self.asked = *last;
         }
@@ -209,11 +203,7 @@ impl Pools {
     pub(crate) fn sockets(&self) -> Vec<Socket> {
         let mut found: BTreeMap<u64, Socket> = BTreeMap::new();
         for pool in self.by_id.values() {
-            let plans = pool
-                .generations
-                .values()
-                .map(|generation| &generation.plan)
-                .chain([&pool.plan]);
+            let plans = pool.generations.values().map(|generation| &generation.plan).chain([&pool.plan]);
             for socket in plans.flat_map(|plan| &plan.sockets) {
                 found.entry(socket.id).or_insert_with(|| socket.clone());
             }

@@ -55,9 +55,7 @@ pub(crate) fn readable(shell: &mut Shell, id: WorkerId, stream: Stream) {
                 if let Some(pipe) = pipe(shell, id, stream) {
                     pipe.fd = Some(fd);
                 }
-                shell
-                    .timers
-                    .set(Timer::Output(id), Instant::from_nanos(until));
+                shell.timers.set(Timer::Output(id), Instant::from_nanos(until));
             }
         }
         Turn::Closed => close(shell, id, stream),
@@ -69,10 +67,7 @@ pub(crate) fn rested(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get(id) else {
         return;
     };
-    for (pipe, stream) in [
-        (&worker.stdout, Stream::Stdout),
-        (&worker.stderr, Stream::Stderr),
-    ] {
+    for (pipe, stream) in [(&worker.stdout, Stream::Stdout), (&worker.stderr, Stream::Stderr)] {
         if let Some(fd) = &pipe.fd {
             // The one that did not rest is heard already.
             let _ = shell.poller.add(fd, stream.token(id), Interest::Read);
@@ -132,9 +127,7 @@ fn read(shell: &mut Shell, id: WorkerId, stream: Stream) -> (Turn, Vec<String>) 
     let Some(fd) = &pipe.fd else {
         return (Turn::Empty, lines);
     };
-    let turn = pipe
-        .lines
-        .read(fd.as_fd(), now, &mut shell.scratch, &mut lines);
+    let turn = pipe.lines.read(fd.as_fd(), now, &mut shell.scratch, &mut lines);
     (turn, lines)
 }
 
@@ -164,10 +157,8 @@ fn say(shell: &mut Shell, id: WorkerId, stream: Stream, lines: Vec<String>) {
     }
     if dropped > 0 {
         let event = shell.event_of(Kind::WorkerWarned, id);
-        let message = format!(
-            "it writes more to its {} than is passed on: {dropped} lines were dropped",
-            stream.word()
-        );
+        let message =
+            format!("it writes more to its {} than is passed on: {dropped} lines were dropped", stream.word());
         shell.emit(event.message(message));
     }
 }

@@ -57,9 +57,7 @@ impl Source {
     }
 
     fn load(&self) -> Result<Loaded, Report> {
-        let context = Context {
-            directory: self.directory.clone(),
-        };
+        let context = Context { directory: self.directory.clone() };
         match &self.config {
             ConfigSource::File(path) => load(path, &context),
             ConfigSource::CommandLine(command_line) => from_command(command_line, &context),
@@ -91,11 +89,7 @@ pub fn check(loaded: &Loaded, runtime_dir: &Path, directory: &Path) -> Result<()
 
 /// Reads the configuration again and asks for new generations, of all pools or of one. The pools that come are
 /// returned. On an error nothing has changed, and people have been told.
-pub(crate) fn reload(
-    shell: &mut Shell,
-    source: &mut Source,
-    only: Option<&str>,
-) -> Result<Vec<PoolId>, Refusal> {
+pub(crate) fn reload(shell: &mut Shell, source: &mut Source, only: Option<&str>) -> Result<Vec<PoolId>, Refusal> {
     let reloaded = try_reload(shell, source, only);
     match &reloaded {
         Ok(_) => {
@@ -114,11 +108,7 @@ pub(crate) fn reload(
     reloaded
 }
 
-fn try_reload(
-    shell: &mut Shell,
-    source: &mut Source,
-    only: Option<&str>,
-) -> Result<Vec<PoolId>, Refusal> {
+fn try_reload(shell: &mut Shell, source: &mut Source, only: Option<&str>) -> Result<Vec<PoolId>, Refusal> {
     if shell.is_stopping {
         return Err(Refusal::new(ExitCode::Failed, "the supervisor is stopping"));
     }
@@ -129,11 +119,8 @@ fn try_reload(
         && !loaded.config.pools.contains_key(only)
     {
         let names: Vec<&str> = loaded.config.pools.keys().map(String::as_str).collect();
-        return Err(Refusal::new(
-            ExitCode::Failed,
-            format!("no pool `{only}` in the configuration"),
-        )
-        .with_hint(format!("pools: {}", names.join(", "))));
+        return Err(Refusal::new(ExitCode::Failed, format!("no pool `{only}` in the configuration"))
+            .with_hint(format!("pools: {}", names.join(", "))));
     }
     let plans = plan(shell, source, &loaded, only)
         .map_err(|refused| Refusal::new(ExitCode::from(refused.exit_code), refused.message))?;
@@ -148,36 +135,15 @@ pub(crate) fn plan(
     only: Option<&str>,
 ) -> Result<Vec<Plan>, Refused> {
     let config = &loaded.config;
-    let known: BTreeSet<u64> = shell
-        .pools
-        .sockets()
-        .iter()
-        .map(|socket| socket.id)
-        .collect();
+    let known: BTreeSet<u64> = shell.pools.sockets().iter().map(|socket| socket.id).collect();
     let mut plans: Vec<Plan> = Vec::new();
-    for pool in config
-        .pools
-        .values()
-        .filter(|pool| only.is_none_or(|only| only == pool.name))
-    {
+    for pool in config.pools.values().filter(|pool| only.is_none_or(|only| only == pool.name)) {
         let made = Launch::new(config, pool, &source.directory, source.is_root)
-            .map_err(|message| Refused {
-                message: format!("pool {}: {message}", pool.name),
-                exit_code: 78,
-            })
+            .map_err(|message| Refused { message: format!("pool {}: {message}", pool.name), exit_code: 78 })
             .and_then(|launch| {
-                let opened = sockets::open(
-                    &mut shell.pools,
-                    &mut source.inherited,
-                    pool,
-                    &source.runtime_dir,
-                    source.is_root,
-                );
-                opened.map(|sockets| Plan {
-                    config: Rc::new(pool.clone()),
-                    launch: Rc::new(launch),
-                    sockets,
-                })
+                let opened =
+                    sockets::open(&mut shell.pools, &mut source.inherited, pool, &source.runtime_dir, source.is_root);
+                opened.map(|sockets| Plan { config: Rc::new(pool.clone()), launch: Rc::new(launch), sockets })
             });
         match made {
             Ok(plan) => plans.push(plan),
@@ -200,20 +166,14 @@ pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) ->
     for plan in plans {
         sockets::watch(shell, &plan.sockets);
         let figures = figures(&plan.config);
-        let known = shell
-            .pools
-            .named(&plan.config.name)
-            .filter(|pool| !pool.is_leaving)
-            .map(|pool| pool.id);
+        let known = shell.pools.named(&plan.config.name).filter(|pool| !pool.is_leaving).map(|pool| pool.id);
         let id = match known.and_then(|id| shell.pools.get_mut(id)) {
             Some(pool) => {
                 let before = std::mem::replace(&mut pool.plan, plan);
                 let id = pool.id;
                 let problems = sockets::adjust(&pool.plan.sockets, &before.sockets);
                 problems.into_iter().for_each(|problem| shell.warn(problem));
-                shell
-                    .facts
-                    .push_back(Fact::ReloadRequested { pool: id, figures });
+                shell.facts.push_back(Fact::ReloadRequested { pool: id, figures });
                 id
             }
             None => {

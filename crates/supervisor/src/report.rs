@@ -30,13 +30,7 @@ pub(crate) fn report(shell: &mut Shell, note: Note) {
         | Note::GenerationProven { .. }
         | Note::GenerationRolledBack { .. }
         | Note::GenerationRetired { .. } => generation(shell, note),
-        Note::BreakerOpened {
-            pool,
-            generation,
-            failures,
-            until,
-            reason,
-        } => {
+        Note::BreakerOpened { pool, generation, failures, until, reason } => {
             settled(shell, pool);
             let wait = until.since(shell.now);
             let text = because(shell, pool, reason);
@@ -45,9 +39,7 @@ pub(crate) fn report(shell: &mut Shell, note: Note) {
                 words::weight(failures),
                 words::duration(wait)
             );
-            let event = shell
-                .event_in(Kind::BreakerOpened, pool)
-                .generation(generation.0);
+            let event = shell.event_in(Kind::BreakerOpened, pool).generation(generation.0);
             shell.emit(event.message(message).reason(text));
         }
         Note::BreakerHalfOpen { pool } => simple(shell, Kind::BreakerHalfOpen, pool),
@@ -63,9 +55,7 @@ pub(crate) fn report(shell: &mut Shell, note: Note) {
             with_failure(shell, Kind::PoolDown, pool);
         }
         Note::PoolScaled { pool, min, max } => {
-            let event = shell
-                .event_in(Kind::PoolScaled, pool)
-                .message(format!("{min} to {max} workers"));
+            let event = shell.event_in(Kind::PoolScaled, pool).message(format!("{min} to {max} workers"));
             shell.emit(event);
         }
         Note::PoolStopped { pool } => {
@@ -74,18 +64,12 @@ pub(crate) fn report(shell: &mut Shell, note: Note) {
         }
         Note::Stalled { pool } => simple(shell, Kind::PoolStalled, pool),
         Note::HostRefused { pool, wait } => {
-            let message = format!(
-                "the machine refuses new processes; starts wait {}",
-                words::duration(wait)
-            );
+            let message = format!("the machine refuses new processes; starts wait {}", words::duration(wait));
             let event = shell.event_in(Kind::PoolThrottled, pool).message(message);
             shell.emit(event);
         }
         Note::Late { by } => {
-            let message = format!(
-                "woken {} too late; all deadlines were moved",
-                words::duration(by)
-            );
+            let message = format!("woken {} too late; all deadlines were moved", words::duration(by));
             shell.emit(Event::new(Kind::SupervisorLate).message(message));
         }
         // Nothing of this version has a zygote or sees requests, so the policy has nothing to note of them.
@@ -124,15 +108,7 @@ fn worker(shell: &mut Shell, note: Note) {
             let event = at(shell, Kind::WorkerRecycled, place).reason(why).quiet();
             shell.emit(event);
         }
-        Note::WorkerExited {
-            place,
-            class,
-            exit,
-            ran,
-            files_changed,
-            first,
-            ..
-        } => {
+        Note::WorkerExited { place, class, exit, ran, files_changed, first, .. } => {
             exited(shell, place, class, exit, ran, files_changed, first);
         }
         Note::WorkerKilled { place, class } => {
@@ -155,9 +131,7 @@ fn exited(
     let corpse = shell.corpses.remove(&place.worker).unwrap_or_default();
     let last = last_exit(shell, place, class, exit, &corpse);
     let is_asked = matches!(class, Class::Recycled | Class::Stopped);
-    let mut event = at(shell, Kind::WorkerExited, place)
-        .class(class.word())
-        .ran(ran);
+    let mut event = at(shell, Kind::WorkerExited, place).class(class.word()).ran(ran);
     if let Some(pid) = corpse.pid {
         event = event.pid(pid);
     }
@@ -193,13 +167,7 @@ fn exited(
     shell.emit(event);
 }
 
-fn last_exit(
-    shell: &Shell,
-    place: Place,
-    class: Class,
-    exit: Option<Exit>,
-    corpse: &Corpse,
-) -> LastExit {
+fn last_exit(shell: &Shell, place: Place, class: Class, exit: Option<Exit>, corpse: &Corpse) -> LastExit {
     let (code, signal) = match exit {
         Some(Exit::Code(code)) => (Some(code), None),
         Some(Exit::Signal(signal)) => (None, Some(signal)),
@@ -211,9 +179,7 @@ fn last_exit(
         Some(generation) => &generation.plan.config,
         None => &pool.plan.config,
     });
-    let configured = config
-        .zip(code)
-        .and_then(|(config, code)| config.exit_codes.get(&code).cloned());
+    let configured = config.zip(code).and_then(|(config, code)| config.exit_codes.get(&code).cloned());
     LastExit {
         class: class.word(),
         code,
@@ -231,52 +197,21 @@ fn generation(shell: &mut Shell, note: Note) {
             outcome(shell, pool, OutcomeKind::Started(generation));
             plain(shell, Kind::GenerationStarted, pool, generation);
         }
-        Note::GenerationVerified { pool, generation } => {
-            plain(shell, Kind::GenerationVerified, pool, generation)
-        }
+        Note::GenerationVerified { pool, generation } => plain(shell, Kind::GenerationVerified, pool, generation),
         Note::GenerationServing { pool, generation } => {
             outcome(shell, pool, OutcomeKind::Serving(generation));
             plain(shell, Kind::GenerationServing, pool, generation);
         }
-        Note::GenerationProven { pool, generation } => {
-            plain(shell, Kind::GenerationProven, pool, generation)
-        }
+        Note::GenerationProven { pool, generation } => plain(shell, Kind::GenerationProven, pool, generation),
         Note::GenerationRetired { pool, generation } => {
-            let event = shell
-                .event_in(Kind::GenerationRetired, pool)
-                .generation(generation.0)
-                .quiet();
+            let event = shell.event_in(Kind::GenerationRetired, pool).generation(generation.0).quiet();
             shell.emit(event);
         }
-        Note::GenerationRefused {
-            pool,
-            generation,
-            reason,
-            ..
-        } => {
-            failed(
-                shell,
-                Kind::GenerationRefused,
-                pool,
-                generation,
-                reason,
-                None,
-            );
+        Note::GenerationRefused { pool, generation, reason, .. } => {
+            failed(shell, Kind::GenerationRefused, pool, generation, reason, None);
         }
-        Note::GenerationRolledBack {
-            pool,
-            from,
-            to,
-            reason,
-        } => {
-            failed(
-                shell,
-                Kind::GenerationRolledBack,
-                pool,
-                from,
-                reason,
-                Some(to),
-            );
+        Note::GenerationRolledBack { pool, from, to, reason } => {
+            failed(shell, Kind::GenerationRolledBack, pool, from, reason, Some(to));
         }
         _ => {}
     }
@@ -292,18 +227,13 @@ fn failed(
 ) {
     let text = because(shell, pool, reason);
     let lines = match reason {
-        Reason::Failures(_) | Reason::FilesChanged(_) | Reason::Canary(_) => shell
-            .pools
-            .get(pool)
-            .and_then(|pool| pool.failure.as_ref())
-            .map(|exit| exit.stderr.clone()),
+        Reason::Failures(_) | Reason::FilesChanged(_) | Reason::Canary(_) => {
+            shell.pools.get(pool).and_then(|pool| pool.failure.as_ref()).map(|exit| exit.stderr.clone())
+        }
         Reason::Zygote | Reason::Operator | Reason::Superseded | Reason::Stopping => None,
     };
     let lines = lines.unwrap_or_default();
-    let mut event = shell
-        .event_in(kind, pool)
-        .generation(generation.0)
-        .reason(text.clone());
+    let mut event = shell.event_in(kind, pool).generation(generation.0).reason(text.clone());
     if let Some(to) = back_to {
         event = event.message(format!("back to generation {to}"));
     }
@@ -322,11 +252,7 @@ fn go_back(shell: &mut Shell, pool: PoolId, from: GenerationId, to: Option<Gener
     };
     let serving = match to {
         Some(to) => pool.generations.get(&to),
-        None => pool
-            .generations
-            .range(..from)
-            .next_back()
-            .map(|(_, generation)| generation),
+        None => pool.generations.range(..from).next_back().map(|(_, generation)| generation),
     };
     if let Some(serving) = serving {
         pool.plan = serving.plan.clone();
@@ -336,19 +262,12 @@ fn go_back(shell: &mut Shell, pool: PoolId, from: GenerationId, to: Option<Gener
 
 /// A reason in words, with the last failure where that is what it speaks of.
 pub(crate) fn because(shell: &Shell, pool: PoolId, reason: Reason) -> String {
-    let failure = shell
-        .pools
-        .get(pool)
-        .and_then(|pool| pool.failure.as_ref())
-        .map(words::exit);
+    let failure = shell.pools.get(pool).and_then(|pool| pool.failure.as_ref()).map(words::exit);
     words::reason(reason, failure.as_deref())
 }
 
 fn at(shell: &Shell, kind: Kind, place: Place) -> Event {
-    let event = shell
-        .event_in(kind, place.pool)
-        .generation(place.generation.0)
-        .slot(place.slot.0);
+    let event = shell.event_in(kind, place.pool).generation(place.generation.0).slot(place.slot.0);
     match pid(shell, place.worker) {
         Some(pid) => event.pid(pid),
         None => event,
@@ -370,11 +289,7 @@ fn plain(shell: &mut Shell, kind: Kind, pool: PoolId, generation: GenerationId) 
 }
 
 fn with_failure(shell: &mut Shell, kind: Kind, pool: PoolId) {
-    let failure = shell
-        .pools
-        .get(pool)
-        .and_then(|pool| pool.failure.as_ref())
-        .map(words::exit);
+    let failure = shell.pools.get(pool).and_then(|pool| pool.failure.as_ref()).map(words::exit);
     let mut event = shell.event_in(kind, pool);
     if let Some(failure) = failure {
         event = event.reason(failure);

@@ -65,27 +65,18 @@ struct Failure {
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Failure {
-        Failure {
-            message: refused.message,
-            exit_code: refused.exit_code,
-        }
+        Failure { message: refused.message, exit_code: refused.exit_code }
     }
 }
 
 impl From<Unusable> for Failure {
     fn from(unusable: Unusable) -> Failure {
-        Failure {
-            message: unusable.message,
-            exit_code: unusable.exit_code,
-        }
+        Failure { message: unusable.message, exit_code: unusable.exit_code }
     }
 }
 
 fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failure {
-    move |error| Failure {
-        message: format!("cannot {what}: {error}"),
-        exit_code: 71,
-    }
+    move |error| Failure { message: format!("cannot {what}: {error}"), exit_code: 71 }
 }
 
 /// The supervisor, until its end. The exit code of interface.md, section 1. What fails before the first turn is
@@ -105,14 +96,7 @@ pub fn run(options: Options) -> u8 {
 }
 
 fn start(options: Options) -> Result<(Supervisor, File), Failure> {
-    let Options {
-        loaded,
-        source,
-        directory,
-        record,
-        control,
-        version,
-    } = options;
+    let Options { loaded, source, directory, record, control, version } = options;
     // Whatever we were given: no signal is lost or ignored, no fd reaches a worker, our own limit is the hard one.
     let signals = Signals::install().map_err(failed("receive signals"))?;
     let inherited = Inherited::from_environment();
@@ -125,30 +109,14 @@ fn start(options: Options) -> Result<(Supervisor, File), Failure> {
 
     let is_root = rustix::process::geteuid().is_root();
     let runtime_dir = runtime_dir::runtime_dir(&loaded.config, &directory);
-    let mut source = Source {
-        config: source,
-        directory,
-        runtime_dir,
-        inherited,
-        is_root,
-        version,
-    };
-    source.check(&loaded).map_err(|report| Failure {
-        message: report.render(false),
-        exit_code: 78,
-    })?;
+    let mut source = Source { config: source, directory, runtime_dir, inherited, is_root, version };
+    source.check(&loaded).map_err(|report| Failure { message: report.render(false), exit_code: 78 })?;
     let lock = runtime_dir::take(&source.runtime_dir, is_root)?;
 
     let (seed, recording) = begin_recording(record.as_deref())?;
-    let log = Log::open(
-        format(loaded.config.supervisor.log),
-        level(loaded.config.supervisor.log_level),
-    );
+    let log = Log::open(format(loaded.config.supervisor.log), level(loaded.config.supervisor.log_level));
     let mut shell = shell(log, notify, nofile)?;
-    shell
-        .poller
-        .add(&signals, Token::Signals, Interest::Read)
-        .map_err(failed("hear signals"))?;
+    shell.poller.add(&signals, Token::Signals, Interest::Read).map_err(failed("hear signals"))?;
     let control = match control {
         Some(path) => source.directory.join(path),
         None => source.runtime_dir.join(&loaded.config.supervisor.control),
@@ -203,11 +171,7 @@ fn shell(log: Log, notify: Notify, nofile: Nofile) -> Result<Shell, Failure> {
         log,
         procfs: Procfs::new(),
         scratch: Scratch::new(),
-        host: Host {
-            nofile,
-            uid: rustix::process::geteuid().as_raw(),
-            pid: std::process::id(),
-        },
+        host: Host { nofile, uid: rustix::process::geteuid().as_raw(), pid: std::process::id() },
         pools: Pools::default(),
         workers: Workers::default(),
         facts: VecDeque::new(),
@@ -225,10 +189,7 @@ fn shell(log: Log, notify: Notify, nofile: Nofile) -> Result<Shell, Failure> {
     shell.oom_kills = shell.procfs.oom_kills();
     match watch {
         Ok(watch) => {
-            shell
-                .poller
-                .add(&watch, Token::Directories, Interest::Read)
-                .map_err(failed("hear inotify"))?;
+            shell.poller.add(&watch, Token::Directories, Interest::Read).map_err(failed("hear inotify"))?;
             shell.watch = Some(watch);
         }
         Err(error) => shell.warn(format!("cannot watch the directories of sockets: {error}")),
@@ -237,13 +198,7 @@ fn shell(log: Log, notify: Notify, nofile: Nofile) -> Result<Shell, Failure> {
 }
 
 fn serve(path: &Path, shell: &Shell) -> Result<Server, Failure> {
-    let spec = UnixSpec {
-        path: path.to_owned(),
-        mode: 0o600,
-        uid: None,
-        gid: None,
-        backlog: CONTROL_BACKLOG,
-    };
+    let spec = UnixSpec { path: path.to_owned(), mode: 0o600, uid: None, gid: None, backlog: CONTROL_BACKLOG };
     let listener = Listener::bind_unix(&spec).map_err(Refused::from)?;
     Server::new(listener, shell).map_err(failed("hear the control socket"))
 }

@@ -28,12 +28,7 @@ pub fn runtime_dir(config: &Config, directory: &Path) -> PathBuf {
         xdg_runtime_dir: std::env::var_os("XDG_RUNTIME_DIR"),
         uid: rustix::process::geteuid().as_raw(),
     };
-    let pool = config
-        .pools
-        .keys()
-        .next()
-        .map(String::as_str)
-        .unwrap_or_default();
+    let pool = config.pools.keys().next().map(String::as_str).unwrap_or_default();
     let identity = match &config.source {
         Some(path) => Identity::File(path),
         None => Identity::Command { pool, directory },
@@ -50,15 +45,8 @@ pub fn control_path(config: &Config, directory: &Path) -> PathBuf {
 /// file is open.
 pub(crate) fn take(path: &Path, is_root: bool) -> Result<File, Unusable> {
     let cannot = |what: &str, error: std::io::Error| {
-        let exit_code = if error.kind() == std::io::ErrorKind::PermissionDenied {
-            77
-        } else {
-            71
-        };
-        Unusable {
-            message: format!("cannot {what} {}: {error}", path.display()),
-            exit_code,
-        }
+        let exit_code = if error.kind() == std::io::ErrorKind::PermissionDenied { 77 } else { 71 };
+        Unusable { message: format!("cannot {what} {}: {error}", path.display()), exit_code }
     };
     // Root's pools have sockets in there that web servers of other users must reach; names in it are no secret.
     let mode = if is_root { 0o711 } else { 0o700 };
@@ -95,26 +83,16 @@ pub(crate) fn take(path: &Path, is_root: bool) -> Result<File, Unusable> {
             if pid.is_empty() { "unknown" } else { pid },
             path.display()
         );
-        return Err(Unusable {
-            message,
-            exit_code: 75,
-        });
+        return Err(Unusable { message, exit_code: 75 });
     }
-    let written = lock
-        .set_len(0)
-        .and_then(|()| writeln!(lock, "{}", std::process::id()));
+    let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
     written.map_err(|error| cannot("write the lock in", error))?;
     Ok(lock)
 }
 
 /// Ours, a directory and no link to one, and nobody else may write into it.
 fn check(path: &Path) -> Result<(), Unusable> {
-    let refuse = |why: String| {
-        Err(Unusable {
-            message: format!("{} {why}", path.display()),
-            exit_code: 77,
-        })
-    };
+    let refuse = |why: String| Err(Unusable { message: format!("{} {why}", path.display()), exit_code: 77 });
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) => return refuse(format!("cannot be looked at: {error}")),
@@ -123,16 +101,10 @@ fn check(path: &Path) -> Result<(), Unusable> {
         return refuse("is not a directory (a link to one is not taken)".to_owned());
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return refuse(format!(
-            "belongs to the user {}, not to the supervisor's",
-            metadata.uid()
-        ));
+        return refuse(format!("belongs to the user {}, not to the supervisor's", metadata.uid()));
     }
     if metadata.mode() & 0o022 != 0 {
-        return refuse(format!(
-            "may be written by others (mode {:04o})",
-            metadata.mode() & 0o7777
-        ));
+        return refuse(format!("may be written by others (mode {:04o})", metadata.mode() & 0o7777));
     }
     Ok(())
 }
@@ -150,13 +122,7 @@ mod tests {
         let first = take(&path, false).expect("nobody has it");
         let refused = take(&path, false).expect_err("it is taken");
         assert_eq!(refused.exit_code, 75);
-        assert!(
-            refused
-                .message
-                .contains(&format!("pid {}", std::process::id())),
-            "{}",
-            refused.message
-        );
+        assert!(refused.message.contains(&format!("pid {}", std::process::id())), "{}", refused.message);
         drop(first);
         take(&path, false).expect("it is free again");
     }
@@ -165,12 +131,7 @@ mod tests {
     fn a_directory_that_others_may_write_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).expect("ours");
-        assert_eq!(
-            take(directory.path(), false)
-                .expect_err("not safe")
-                .exit_code,
-            77
-        );
+        assert_eq!(take(directory.path(), false).expect_err("not safe").exit_code, 77);
     }
 
     #[test]

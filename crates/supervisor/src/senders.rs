@@ -44,14 +44,8 @@ pub(crate) fn received(shell: &mut Shell, signal: Received) -> Asked {
         }
         Sig::Hup => Asked::Reload,
         Sig::Usr1 | Sig::Usr2 => {
-            let name = if signal.signal == Sig::Usr1 {
-                "USR1"
-            } else {
-                "USR2"
-            };
-            shell.warn(format!(
-                "{name} is ignored: it has no meaning in this version"
-            ));
+            let name = if signal.signal == Sig::Usr1 { "USR1" } else { "USR2" };
+            shell.warn(format!("{name} is ignored: it has no meaning in this version"));
             Asked::Nothing
         }
         Sig::Child if deaths::strangers(shell) => Asked::MoreDead,
@@ -81,11 +75,7 @@ fn broken(shell: &mut Shell, id: WorkerId) {
         && worker.word.is_none()
     {
         let message = "it sent TERM to the supervisor".to_owned();
-        worker.word = Some(Word {
-            code: None,
-            name: None,
-            message: Some(message),
-        });
+        worker.word = Some(Word { code: None, name: None, message: Some(message) });
     }
     shell.facts.push_back(Fact::WorkerBroken { worker: id });
 }

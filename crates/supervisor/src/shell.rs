@@ -119,10 +119,7 @@ pub(crate) struct Shell {
 impl Shell {
     /// The moment of this turn, for the log.
     pub(crate) fn moment(&self) -> Moment {
-        Moment {
-            now: self.now.as_nanos(),
-            wall: SystemTime::now(),
-        }
+        Moment { now: self.now.as_nanos(), wall: SystemTime::now() }
     }
 
     /// Tells people.
@@ -142,10 +139,7 @@ impl Shell {
         let Some(worker) = self.workers.get(worker) else {
             return event;
         };
-        let event = event
-            .generation(worker.generation.0)
-            .slot(worker.slot.0)
-            .pid(worker.pid.get());
+        let event = event.generation(worker.generation.0).slot(worker.slot.0).pid(worker.pid.get());
         match self.pools.get(worker.pool) {
             Some(pool) => event.pool(&pool.name),
             None => event,

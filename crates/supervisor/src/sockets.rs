@@ -43,10 +43,7 @@ impl From<ListenError> for Refused {
             Some(hint) if !error.to_string().contains(hint) => format!("{error}; {hint}"),
             _ => error.to_string(),
         };
-        Refused {
-            message,
-            exit_code: error.exit_code(),
-        }
+        Refused { message, exit_code: error.exit_code() }
     }
 }
 
@@ -58,34 +55,21 @@ pub(crate) fn open(
     runtime_dir: &Path,
     is_root: bool,
 ) -> Result<Vec<Socket>, Refused> {
-    let owner = socket_owner(config, is_root).map_err(|message| Refused {
-        message,
-        exit_code: 78,
-    })?;
-    let known: BTreeMap<Listen, Socket> = pools
-        .sockets()
-        .into_iter()
-        .map(|socket| (socket.listen.clone(), socket))
-        .collect();
+    let owner = socket_owner(config, is_root).map_err(|message| Refused { message, exit_code: 78 })?;
+    let known: BTreeMap<Listen, Socket> =
+        pools.sockets().into_iter().map(|socket| (socket.listen.clone(), socket)).collect();
     let mut sockets = Vec::new();
     for listen in &config.listen {
         let is_unix = matches!(listen, Listen::Unix(_));
         let made = Made {
-            path: if let Listen::Unix(path) = listen {
-                Some(runtime_dir.join(path))
-            } else {
-                None
-            },
+            path: if let Listen::Unix(path) = listen { Some(runtime_dir.join(path)) } else { None },
             mode: if is_unix { config.socket.mode } else { 0 },
             owner: if is_unix { owner } else { (None, None) },
             backlog: config.socket.backlog,
         };
         // What is open stays open, whatever bits are asked for now: those are for `adjust`.
         if let Some(socket) = known.get(listen) {
-            sockets.push(Socket {
-                made,
-                ..socket.clone()
-            });
+            sockets.push(Socket { made, ..socket.clone() });
             continue;
         }
         for listener in make(inherited, listen, &made)? {
@@ -100,11 +84,7 @@ pub(crate) fn open(
     Ok(sockets)
 }
 
-fn make(
-    inherited: &mut Inherited,
-    listen: &Listen,
-    made: &Made,
-) -> Result<Vec<Listener>, ListenError> {
+fn make(inherited: &mut Inherited, listen: &Listen, made: &Made) -> Result<Vec<Listener>, ListenError> {
     Ok(match listen {
         Listen::Unix(path) => vec![Listener::bind_unix(&UnixSpec {
             path: made.path.clone().unwrap_or_else(|| path.clone()),
@@ -123,15 +103,11 @@ fn make(
 pub(crate) fn adjust(sockets: &[Socket], before: &[Socket]) -> Vec<String> {
     let mut problems = Vec::new();
     for socket in sockets {
-        if before
-            .iter()
-            .all(|other| other.id != socket.id || other.made == socket.made)
-        {
+        if before.iter().all(|other| other.id != socket.id || other.made == socket.made) {
             continue;
         }
         let listener = socket.listener.borrow();
-        let mut changed =
-            rustix::net::listen(&*listener, backlog(socket.made.backlog)).map_err(Into::into);
+        let mut changed = rustix::net::listen(&*listener, backlog(socket.made.backlog)).map_err(Into::into);
         if let (Some(path), (uid, gid)) = (&socket.made.path, socket.made.owner) {
             let mode = std::fs::Permissions::from_mode(socket.made.mode);
             changed = changed
@@ -139,10 +115,7 @@ pub(crate) fn adjust(sockets: &[Socket], before: &[Socket]) -> Vec<String> {
                 .and_then(|()| std::fs::set_permissions(path, mode));
         }
         if let Err(error) = changed {
-            problems.push(format!(
-                "cannot change the bits of {}: {error}",
-                listener.address()
-            ));
+            problems.push(format!("cannot change the bits of {}: {error}", listener.address()));
         }
     }
     problems
@@ -153,16 +126,11 @@ pub(crate) fn watch(shell: &mut Shell, sockets: &[Socket]) {
     for socket in sockets {
         let listener = socket.listener.borrow();
         // One that is heard already is no harm.
-        let _ = shell
-            .poller
-            .add(listener.as_fd(), Token::Listener(socket.id), Interest::End);
+        let _ = shell.poller.add(listener.as_fd(), Token::Listener(socket.id), Interest::End);
         if let (Some(watch), Some(path)) = (shell.watch.as_mut(), listener.socket_path())
             && let Err(error) = watch.add(path)
         {
-            let message = format!(
-                "cannot watch the directory of {}: {error}",
-                listener.address()
-            );
+            let message = format!("cannot watch the directory of {}: {error}", listener.address());
             drop(listener);
             shell.warn(message);
         }
@@ -183,11 +151,7 @@ pub(crate) fn take_back_removed(shell: &mut Shell) {
         return;
     }
     for socket in shell.pools.sockets() {
-        let is_lost = socket
-            .listener
-            .borrow()
-            .socket_path()
-            .is_some_and(|path| !path.still_ours());
+        let is_lost = socket.listener.borrow().socket_path().is_some_and(|path| !path.still_ours());
         if is_lost {
             take_back(shell, &socket, "its path was removed");
         }
@@ -196,21 +160,14 @@ pub(crate) fn take_back_removed(shell: &mut Shell) {
 
 /// A listening socket has ended: some worker called shutdown(2) on it.
 pub(crate) fn ended(shell: &mut Shell, id: u64) {
-    let Some(socket) = shell
-        .pools
-        .sockets()
-        .into_iter()
-        .find(|socket| socket.id == id)
-    else {
+    let Some(socket) = shell.pools.sockets().into_iter().find(|socket| socket.id == id) else {
         return;
     };
     if !is_ended(&socket.listener.borrow()) || shell.is_stopping {
         return;
     }
     let is_tcp = socket.listener.borrow().is_tcp();
-    if is_tcp
-        && rustix::net::listen(&*socket.listener.borrow(), backlog(socket.made.backlog)).is_ok()
-    {
+    if is_tcp && rustix::net::listen(&*socket.listener.borrow(), backlog(socket.made.backlog)).is_ok() {
         // A TCP socket that was shut down can listen again, and its workers' copies with it (listen(2), tcp_disconnect).
         told(shell, &socket, "it was shut down by a worker");
         return;
@@ -225,10 +182,7 @@ fn backlog(backlog: u32) -> i32 {
 
 fn is_ended(listener: &Listener) -> bool {
     let mut fds = [PollFd::new(listener, PollFlags::RDHUP)];
-    let now = rustix::time::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
     let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     poll(&mut fds, Some(&now)).is_ok_and(|_| fds[0].revents().intersects(ended))
 }
@@ -239,10 +193,7 @@ fn take_back(shell: &mut Shell, socket: &Socket, why: &str) {
     let bound = socket.listener.borrow_mut().rebind();
     if let Err(error) = bound {
         if !shell.timers.is_set(Timer::Listener) {
-            shell.warn(format!(
-                "{} is lost, for {why}: {error}",
-                socket.listener.borrow().address()
-            ));
+            shell.warn(format!("{} is lost, for {why}: {error}", socket.listener.borrow().address()));
         }
         let at = shell.now.after(AGAIN);
         shell.timers.set(Timer::Listener, at);
@@ -251,38 +202,21 @@ fn take_back(shell: &mut Shell, socket: &Socket, why: &str) {
     watch(shell, std::slice::from_ref(socket));
     told(shell, socket, why);
     for pool in users(shell, socket) {
-        if let Some(config) = shell
-            .pools
-            .get(pool)
-            .map(|pool| Rc::clone(&pool.plan.config))
-        {
-            shell.facts.push_back(Fact::ReloadRequested {
-                pool,
-                figures: figures(&config),
-            });
+        if let Some(config) = shell.pools.get(pool).map(|pool| Rc::clone(&pool.plan.config)) {
+            shell.facts.push_back(Fact::ReloadRequested { pool, figures: figures(&config) });
         }
     }
 }
 
 fn users(shell: &Shell, socket: &Socket) -> Vec<PoolId> {
     let uses = |sockets: &[Socket]| sockets.iter().any(|other| other.id == socket.id);
-    shell
-        .pools
-        .iter()
-        .filter(|pool| uses(&pool.plan.sockets))
-        .map(|pool| pool.id)
-        .collect()
+    shell.pools.iter().filter(|pool| uses(&pool.plan.sockets)).map(|pool| pool.id).collect()
 }
 
 fn told(shell: &mut Shell, socket: &Socket, why: &str) {
-    let message = format!(
-        "{} was bound again, for {why}",
-        socket.listener.borrow().address()
-    );
+    let message = format!("{} was bound again, for {why}", socket.listener.borrow().address());
     for pool in users(shell, socket) {
-        let event: Event = shell
-            .event_in(Kind::PoolRebound, pool)
-            .message(message.clone());
+        let event: Event = shell.event_in(Kind::PoolRebound, pool).message(message.clone());
         shell.emit(event);
     }
 }

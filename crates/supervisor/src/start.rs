@@ -23,18 +23,13 @@ pub(crate) fn prepare(shell: &mut Shell, pool: PoolId, generation: GenerationId)
     };
     let plan = pool.plan.clone();
     let pins = plan.launch.pin(&plan.config);
-    pool.generations
-        .insert(generation, Generation { plan, pins });
+    pool.generations.insert(generation, Generation { plan, pins });
 }
 
 /// Forgets what was pinned; sockets that nothing else uses are closed, and their paths removed.
 pub(crate) fn retire(shell: &mut Shell, pool: PoolId, generation: GenerationId) {
     let before = shell.pools.sockets();
-    let Some(gone) = shell
-        .pools
-        .get_mut(pool)
-        .and_then(|pool| pool.generations.remove(&generation))
-    else {
+    let Some(gone) = shell.pools.get_mut(pool).and_then(|pool| pool.generations.remove(&generation)) else {
         return;
     };
     drop(gone);
@@ -44,10 +39,7 @@ pub(crate) fn retire(shell: &mut Shell, pool: PoolId, generation: GenerationId) 
 /// Those of `before` that no pool has any more are heard no more, and their paths removed; the fds close with them.
 pub(crate) fn close_unused(shell: &mut Shell, before: &[Socket]) {
     let kept = shell.pools.sockets();
-    for socket in before
-        .iter()
-        .filter(|socket| kept.iter().all(|other| other.id != socket.id))
-    {
+    for socket in before.iter().filter(|socket| kept.iter().all(|other| other.id != socket.id)) {
         shell.poller.remove(&*socket.listener.borrow());
         socket.listener.borrow().unlink();
     }
@@ -55,23 +47,14 @@ pub(crate) fn close_unused(shell: &mut Shell, before: &[Socket]) {
 
 /// Notes the files as they are now as the generation's own.
 pub(crate) fn note_files(shell: &mut Shell, pool: PoolId, generation: GenerationId) {
-    let generation = shell
-        .pools
-        .get_mut(pool)
-        .and_then(|pool| pool.generations.get_mut(&generation));
+    let generation = shell.pools.get_mut(pool).and_then(|pool| pool.generations.get_mut(&generation));
     if let Some(Generation { pins: Ok(pins), .. }) = generation {
         pins.note();
     }
 }
 
 /// Starts a worker and answers at once, with `WorkerSpawned` or `SpawnFailed`.
-pub(crate) fn start(
-    shell: &mut Shell,
-    worker: WorkerId,
-    pool: PoolId,
-    slot: SlotId,
-    generation: GenerationId,
-) {
+pub(crate) fn start(shell: &mut Shell, worker: WorkerId, pool: PoolId, slot: SlotId, generation: GenerationId) {
     match spawn(shell, pool, generation) {
         Ok((spawned, files)) => match register(shell, worker, pool, slot, generation, spawned) {
             Ok(()) => {
@@ -79,15 +62,7 @@ pub(crate) fn start(
                 readiness::begin(shell, worker);
             }
             // Its process is killed with the pidfd's last chance to be heard; the reaping of strangers buries it.
-            Err(message) => failed(
-                shell,
-                worker,
-                Failed {
-                    message,
-                    fault: SpawnFault::Host,
-                    files,
-                },
-            ),
+            Err(message) => failed(shell, worker, Failed { message, fault: SpawnFault::Host, files }),
         },
         Err(why) => failed(shell, worker, why),
     }
@@ -99,55 +74,26 @@ struct Failed {
     files: Files,
 }
 
-fn spawn(
-    shell: &mut Shell,
-    pool: PoolId,
-    generation: GenerationId,
-) -> Result<(Spawned, Files), Failed> {
-    let program = |message: String| Failed {
-        message,
-        fault: SpawnFault::Program,
-        files: Files::Noted,
-    };
+fn spawn(shell: &mut Shell, pool: PoolId, generation: GenerationId) -> Result<(Spawned, Files), Failed> {
+    let program = |message: String| Failed { message, fault: SpawnFault::Program, files: Files::Noted };
     let nofile = shell.host.nofile;
-    let pool = shell
-        .pools
-        .get_mut(pool)
-        .ok_or_else(|| program("the pool is gone".to_owned()))?;
+    let pool = shell.pools.get_mut(pool).ok_or_else(|| program("the pool is gone".to_owned()))?;
     let is_superseded = pool.is_superseded(generation);
-    let made_of = pool
-        .generations
-        .get_mut(&generation)
-        .ok_or_else(|| program("the generation is gone".to_owned()))?;
+    let made_of = pool.generations.get_mut(&generation).ok_or_else(|| program("the generation is gone".to_owned()))?;
     if made_of.pins.is_err() {
         // What was missing may have been put there since.
         made_of.pins = made_of.plan.launch.pin(&made_of.plan.config);
     }
-    let pins = made_of
-        .pins
-        .as_ref()
-        .map_err(|message| program(message.clone()))?;
+    let pins = made_of.pins.as_ref().map_err(|message| program(message.clone()))?;
     let (execute, files) = pins.execute(is_superseded);
-    let listeners: Vec<Ref<'_, Listener>> = made_of
-        .plan
-        .sockets
-        .iter()
-        .map(|socket| socket.listener.borrow())
-        .collect();
+    let listeners: Vec<Ref<'_, Listener>> =
+        made_of.plan.sockets.iter().map(|socket| socket.listener.borrow()).collect();
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
     match made_of.plan.launch.start(pins, &execute, &sockets, nofile) {
         Ok(spawned) => Ok((spawned, files)),
         Err(error) => {
-            let fault = if error.is_host() {
-                SpawnFault::Host
-            } else {
-                SpawnFault::Program
-            };
-            Err(Failed {
-                message: error.message(),
-                fault,
-                files,
-            })
+            let fault = if error.is_host() { SpawnFault::Host } else { SpawnFault::Program };
+            Err(Failed { message: error.message(), fault, files })
         }
     }
 }
@@ -161,39 +107,19 @@ fn register(
     generation: GenerationId,
     spawned: Spawned,
 ) -> Result<(), String> {
-    let Spawned {
-        pid,
-        pidfd,
-        stdout,
-        stderr,
-        link,
-    } = spawned;
+    let Spawned { pid, pidfd, stdout, stderr, link } = spawned;
     let heard = shell
         .poller
         .add(&pidfd, Token::Exit(id), Interest::Read)
         .and_then(|()| shell.poller.add(&stdout, Token::Stdout(id), Interest::Read))
         .and_then(|()| shell.poller.add(&stderr, Token::Stderr(id), Interest::Read))
-        .and_then(|()| {
-            link.as_ref().map_or(Ok(()), |link| {
-                shell.poller.add(link, Token::Link(id), Interest::Read)
-            })
-        });
+        .and_then(|()| link.as_ref().map_or(Ok(()), |link| shell.poller.add(link, Token::Link(id), Interest::Read)));
     if let Err(error) = heard {
         let _ = crate::children::signal_group(pid, crate::children::Kill::Kill);
-        return Err(format!(
-            "cannot watch the process {pid}: {}",
-            std::io::Error::from(error)
-        ));
+        return Err(format!("cannot watch the process {pid}: {}", std::io::Error::from(error)));
     }
     let now = shell.clock.now();
-    let link = link.map(|fd| Link {
-        fd,
-        decoder: Decoder::new(),
-        since: now,
-        messages: 0,
-        bytes: 0,
-        warned: false,
-    });
+    let link = link.map(|fd| Link { fd, decoder: Decoder::new(), since: now, messages: 0, bytes: 0, warned: false });
     shell.workers.insert(Worker {
         id,
         pool,
@@ -220,21 +146,7 @@ fn register(
 }
 
 fn failed(shell: &mut Shell, worker: WorkerId, why: Failed) {
-    let word = Word {
-        code: None,
-        name: None,
-        message: Some(why.message),
-    };
-    shell.corpses.insert(
-        worker,
-        Corpse {
-            word: Some(word),
-            ..Corpse::default()
-        },
-    );
-    shell.facts.push_back(Fact::SpawnFailed {
-        worker,
-        fault: why.fault,
-        files: why.files,
-    });
+    let word = Word { code: None, name: None, message: Some(why.message) };
+    shell.corpses.insert(worker, Corpse { word: Some(word), ..Corpse::default() });
+    shell.facts.push_back(Fact::SpawnFailed { worker, fault: why.fault, files: why.files });
 }

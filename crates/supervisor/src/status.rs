@@ -8,8 +8,7 @@ use steadfast_policy::policy::Policy;
 use steadfast_policy::time::Instant;
 use steadfast_policy::view::{self, PoolView, SlotView, View, WorkerState};
 use steadfast_proto::status::{
-    Breaker, BreakerState, LastExit, Phase, Pool, PoolState, Slot, SlotState, Status, VERSION,
-    Workers,
+    Breaker, BreakerState, LastExit, Phase, Pool, PoolState, Slot, SlotState, Status, VERSION, Workers,
 };
 
 use crate::clock::millis;
@@ -25,20 +24,11 @@ const ASKED_MAX: usize = 1000;
 const PSS_MAX: usize = 32;
 
 /// The document, of all pools or of one.
-pub(crate) fn document(
-    shell: &mut Shell,
-    policy: &Policy,
-    version: &str,
-    only: Option<&str>,
-) -> Status {
+pub(crate) fn document(shell: &mut Shell, policy: &Policy, version: &str, only: Option<&str>) -> Status {
     let now = shell.now;
     let view = policy.view(now);
-    let named: Vec<PoolId> = shell
-        .pools
-        .names()
-        .filter(|(name, _)| only.is_none_or(|only| only == &***name))
-        .map(|(_, id)| id)
-        .collect();
+    let named: Vec<PoolId> =
+        shell.pools.names().filter(|(name, _)| only.is_none_or(|only| only == &***name)).map(|(_, id)| id).collect();
     Status {
         version: VERSION,
         steadfast: version.to_owned(),
@@ -46,10 +36,7 @@ pub(crate) fn document(
         since: shell.clock.stamp(Instant::ZERO),
         phase: phase(shell, &view),
         front: None,
-        pools: named
-            .into_iter()
-            .filter_map(|id| pool(shell, view.pool(id)?))
-            .collect(),
+        pools: named.into_iter().filter_map(|id| pool(shell, view.pool(id)?)).collect(),
     }
 }
 
@@ -72,21 +59,13 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
     let slots = slots(shell, &view);
     let pool = shell.pools.get(id)?;
     let counts = view.counts();
-    let is_ill = matches!(
-        state,
-        PoolState::Down | PoolState::Degraded | PoolState::Starting
-    );
+    let is_ill = matches!(state, PoolState::Down | PoolState::Degraded | PoolState::Starting);
     Some(Pool {
         name: pool.name.to_string(),
         state,
         reason: pool.failure.as_ref().filter(|_| is_ill).map(words::exit),
         mode: "direct".to_owned(),
-        listen: pool
-            .plan
-            .sockets
-            .iter()
-            .map(|socket| socket.listener.borrow().address().to_owned())
-            .collect(),
+        listen: pool.plan.sockets.iter().map(|socket| socket.listener.borrow().address().to_owned()).collect(),
         generation: u64::from(view.generation().0),
         candidate: view.candidate().map(|generation| u64::from(generation.0)),
         proven: view.is_proven(),
@@ -144,10 +123,7 @@ fn breaker(shell: &Shell, pool: &PoolView<'_>) -> Breaker {
 }
 
 fn exits(view: &PoolView<'_>) -> BTreeMap<String, u64> {
-    Class::ALL
-        .iter()
-        .map(|class| (class.word().to_owned(), view.exits(*class)))
-        .collect()
+    Class::ALL.iter().map(|class| (class.word().to_owned(), view.exits(*class))).collect()
 }
 
 fn slots(shell: &mut Shell, view: &PoolView<'_>) -> Vec<Slot> {
@@ -157,9 +133,7 @@ fn slots(shell: &mut Shell, view: &PoolView<'_>) -> Vec<Slot> {
     }
     // Seats of the target that nobody sits in: a worker will come.
     for number in 1..=view.target() {
-        slots
-            .entry(number)
-            .or_insert_with(|| empty(shell, view.id(), number));
+        slots.entry(number).or_insert_with(|| empty(shell, view.id(), number));
     }
     slots.into_values().collect()
 }
@@ -167,17 +141,11 @@ fn slots(shell: &mut Shell, view: &PoolView<'_>) -> Vec<Slot> {
 fn occupied(shell: &mut Shell, pool: PoolId, seat: SlotView) -> Slot {
     let all = shell.workers.len();
     let worker = shell.workers.get(seat.worker);
-    let (pid, text) = (
-        worker.map(|worker| worker.pid),
-        worker.and_then(|worker| worker.text.clone()),
-    );
+    let (pid, text) = (worker.map(|worker| worker.pid), worker.and_then(|worker| worker.text.clone()));
     let asked = pid.filter(|_| all <= ASKED_MAX);
     let rss = asked.and_then(|pid| shell.procfs.rss(pid));
     let cpu = asked.and_then(|pid| shell.procfs.cpu_time(pid));
-    let pss = pid
-        .filter(|_| all <= PSS_MAX)
-        .and_then(|pid| shell.procfs.memory(pid))
-        .map(|memory| memory.pss);
+    let pss = pid.filter(|_| all <= PSS_MAX).and_then(|pid| shell.procfs.memory(pid)).map(|memory| memory.pss);
     Slot {
         slot: seat.slot.0,
         pid: pid.map(|pid| pid.get()),
@@ -203,10 +171,7 @@ fn occupied(shell: &mut Shell, pool: PoolId, seat: SlotView) -> Slot {
 }
 
 fn empty(shell: &Shell, pool: PoolId, number: u32) -> Slot {
-    let exit = shell
-        .pools
-        .get(pool)
-        .and_then(|pool| pool.exits.get(&steadfast_policy::ids::SlotId(number)));
+    let exit = shell.pools.get(pool).and_then(|pool| pool.exits.get(&steadfast_policy::ids::SlotId(number)));
     Slot {
         slot: number,
         pid: None,
@@ -224,11 +189,7 @@ fn empty(shell: &Shell, pool: PoolId, number: u32) -> Slot {
 }
 
 fn exit_of(shell: &Shell, pool: PoolId, number: u32) -> Option<LastExit> {
-    let exit = shell
-        .pools
-        .get(pool)?
-        .exits
-        .get(&steadfast_policy::ids::SlotId(number))?;
+    let exit = shell.pools.get(pool)?.exits.get(&steadfast_policy::ids::SlotId(number))?;
     Some(last_exit(shell, exit))
 }
 

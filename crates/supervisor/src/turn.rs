@@ -86,15 +86,8 @@ impl Supervisor {
         if std::mem::take(&mut self.is_hurried) || !self.shell.facts.is_empty() {
             return Some(Duration::ZERO);
         }
-        let log = self
-            .shell
-            .log
-            .next_deadline()
-            .map(steadfast_policy::time::Instant::from_nanos);
-        let next = [self.policy.next_deadline(), self.shell.timers.next(), log]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let log = self.shell.log.next_deadline().map(steadfast_policy::time::Instant::from_nanos);
+        let next = [self.policy.next_deadline(), self.shell.timers.next(), log].into_iter().flatten().min()?;
         Some(next.since(self.shell.clock.now()))
     }
 
@@ -106,11 +99,7 @@ impl Supervisor {
         self.meet_deadlines();
         self.settle();
         let now = self.shell.clock.now();
-        if self
-            .policy
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
+        if self.policy.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.shell.facts.push_back(Fact::Woken);
             self.settle();
         }
@@ -230,11 +219,7 @@ impl Supervisor {
         if !self.is_log_heard
             && let Some(fd) = self.shell.log.blocked_fd()
         {
-            self.is_log_heard = self
-                .shell
-                .poller
-                .add(fd, Token::Log, Interest::Write)
-                .is_ok();
+            self.is_log_heard = self.shell.poller.add(fd, Token::Log, Interest::Write).is_ok();
         }
     }
 

@@ -34,10 +34,7 @@ pub(crate) fn reason(reason: Reason, failure: Option<&str>) -> String {
     };
     match reason {
         Reason::Failures(class) => with("too many failures, the last", class),
-        Reason::FilesChanged(class) => with(
-            "its files changed on disk, and workers started from them failed",
-            class,
-        ),
+        Reason::FilesChanged(class) => with("its files changed on disk, and workers started from them failed", class),
         Reason::Canary(class) => with("the trial worker failed", class),
         Reason::Zygote => "the application could not be loaded".to_owned(),
         Reason::Operator => "the operator's word".to_owned(),
@@ -60,7 +57,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0..1000 => format!("{millis} ms"),
-        1000..60_000 if millis % 1000 == 0 => format!("{} s", millis / 1000),
+        1000..60_000 if millis.is_multiple_of(1000) => format!("{} s", millis / 1000),
         1000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
         60_000..7_200_000 => format!("{} min", millis / 60_000),
         _ => format!("{} h", millis / 3_600_000),
@@ -86,21 +83,13 @@ mod tests {
 
     #[test]
     fn an_end_names_its_code_and_the_last_line() {
-        assert_eq!(
-            exit(&early()),
-            "early, code 3 (preload failed): no database"
-        );
+        assert_eq!(exit(&early()), "early, code 3 (preload failed): no database");
     }
 
     #[test]
     fn the_workers_own_message_goes_before_its_last_line() {
-        let told = LastExit {
-            message: Some("cannot load".into()),
-            code: None,
-            signal: Some(11),
-            name: None,
-            ..early()
-        };
+        let told =
+            LastExit { message: Some("cannot load".into()), code: None, signal: Some(11), name: None, ..early() };
         assert_eq!(exit(&told), "early, SIGSEGV: cannot load");
     }
 
@@ -108,9 +97,8 @@ mod tests {
     fn weights_and_durations_are_short() {
         assert_eq!(weight(Weight::whole(3)), "3");
         assert_eq!(weight(Weight::QUARTER), "0.25");
-        let words: Vec<String> = [0, 999, 5000, 5500, 120_000, 7_200_000]
-            .map(|millis| duration(Duration::from_millis(millis)))
-            .into();
+        let words: Vec<String> =
+            [0, 999, 5000, 5500, 120_000, 7_200_000].map(|millis| duration(Duration::from_millis(millis))).into();
         assert_eq!(words, ["0 ms", "999 ms", "5 s", "5.5 s", "2 min", "2 h"]);
     }
 }

@@ -1,7 +1,9 @@
 //! The worker processes that exist: one record for each life, found by its name or its pid.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::io::ioctl_fionread;
 use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
@@ -67,10 +69,7 @@ pub(crate) struct Pipe {
 impl Pipe {
     /// Of a worker that has just been spawned.
     pub(crate) fn new(fd: OwnedFd) -> Pipe {
-        Pipe {
-            fd: Some(fd),
-            lines: Lines::new(),
-        }
+        Pipe { fd: Some(fd), lines: Lines::new() }
     }
 
     /// Bytes written into it so far, read by us or not.
@@ -110,6 +109,9 @@ pub(crate) struct Baseline {
     pub(crate) heard: u64,
 }
 
+/// An open file of a process: its fd's number and its name, as /proc/PID/fd tells.
+pub(crate) type Open = (OsString, PathBuf);
+
 /// How far a worker's leave is (see `leaving.rs`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Leave {
@@ -118,8 +120,10 @@ pub(crate) enum Leave {
     No,
     /// It is looked for the moment when it has nothing in hand.
     Looking,
-    /// It looked idle, with these fds open, and was sent SIGSTOP; it is not seen stopped yet.
-    Stopping(Vec<u32>),
+    /// When it is idle it has these files open; it is to be stopped at the next look.
+    Known(Vec<Open>),
+    /// The same, and it was sent SIGSTOP; it is not seen stopped yet.
+    Stopping(Vec<Open>),
     /// It stands still with nothing in hand.
     Stopped,
     /// It may be sent TERM at any time.

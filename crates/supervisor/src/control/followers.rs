@@ -32,14 +32,8 @@ fn is_wanted(event: &Stamped, pool: Option<&str>) -> bool {
 /// The last `count` events about `pool`, oldest first.
 pub(crate) fn last(shell: &Shell, count: usize, pool: Option<&str>) -> Vec<Answer> {
     let ring = shell.log.ring();
-    let wanted: Vec<&Stamped> = ring
-        .last(usize::MAX)
-        .filter(|event| is_wanted(event, pool))
-        .collect();
-    wanted[wanted.len().saturating_sub(count)..]
-        .iter()
-        .filter_map(|event| answer(event))
-        .collect()
+    let wanted: Vec<&Stamped> = ring.last(usize::MAX).filter(|event| is_wanted(event, pool)).collect();
+    wanted[wanted.len().saturating_sub(count)..].iter().filter_map(|event| answer(event)).collect()
 }
 
 fn answer(event: &Stamped) -> Option<Answer> {
@@ -52,14 +46,12 @@ impl Followers {
     /// One more, who hears what comes from now on.
     pub(crate) fn add(&mut self, shell: &Shell, connection: u64, pool: Option<String>) {
         let next = shell.log.ring().next_sequence();
-        self.by_connection
-            .insert(connection, Follower { next, pool });
+        self.by_connection.insert(connection, Follower { next, pool });
     }
 
     /// Gives each what has come. True: there is more than one turn gives.
     pub(crate) fn tell(&mut self, shell: &mut Shell, server: &mut Server) -> bool {
-        self.by_connection
-            .retain(|connection, _| server.has(*connection));
+        self.by_connection.retain(|connection, _| server.has(*connection));
         let mut is_more = false;
         for (connection, follower) in &mut self.by_connection {
             if follower.next >= shell.log.ring().next_sequence() {

@@ -38,14 +38,8 @@ impl Server {
     /// On a socket that was bound with mode 0600.
     pub(crate) fn new(listener: Listener, shell: &Shell) -> Result<Server, Errno> {
         rustix::io::ioctl_fionbio(&listener, true)?;
-        shell
-            .poller
-            .add(&listener, Token::Control, Interest::Read)?;
-        Ok(Server {
-            listener,
-            connections: BTreeMap::new(),
-            last: 0,
-        })
+        shell.poller.add(&listener, Token::Control, Interest::Read)?;
+        Ok(Server { listener, connections: BTreeMap::new(), last: 0 })
     }
 
     /// Takes in those who knock.
@@ -67,10 +61,7 @@ impl Server {
     /// There is no fd left: the spare one is given up for as long as it takes to close the caller's.
     fn turn_away(&mut self, shell: &mut Shell) -> bool {
         if shell.spare.take().is_some() {
-            drop(accept_with(
-                &self.listener,
-                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-            ));
+            drop(accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC));
             shell.spare = spare();
             return shell.spare.is_some();
         }
@@ -85,23 +76,17 @@ impl Server {
         if shell.spare.is_none() {
             shell.spare = spare();
         }
-        let _ = shell
-            .poller
-            .add(&self.listener, Token::Control, Interest::Read);
+        let _ = shell.poller.add(&self.listener, Token::Control, Interest::Read);
     }
 
     fn welcome(&mut self, shell: &mut Shell, fd: OwnedFd) {
-        let is_allowed = sockopt::socket_peercred(&fd)
-            .is_ok_and(|peer| peer.uid.is_root() || peer.uid.as_raw() == shell.host.uid);
+        let is_allowed =
+            sockopt::socket_peercred(&fd).is_ok_and(|peer| peer.uid.is_root() || peer.uid.as_raw() == shell.host.uid);
         let mut connection = Connection::new(fd);
         let refusal = if !is_allowed {
-            Some(Refusal::new(
-                ExitCode::NotAllowed,
-                "only root and the supervisor's own user may speak to it",
-            ))
+            Some(Refusal::new(ExitCode::NotAllowed, "only root and the supervisor's own user may speak to it"))
         } else if self.connections.len() >= CONNECTIONS_MAX {
-            let message =
-                format!("the supervisor has {CONNECTIONS_MAX} control connections already");
+            let message = format!("the supervisor has {CONNECTIONS_MAX} control connections already");
             Some(Refusal::new(ExitCode::TimedOut, message).with_hint("try again"))
         } else {
             None
@@ -113,11 +98,7 @@ impl Server {
         }
         self.last += 1;
         let id = self.last;
-        if shell
-            .poller
-            .add(&connection.fd, Token::Connection(id), Interest::Read)
-            .is_ok()
-        {
+        if shell.poller.add(&connection.fd, Token::Connection(id), Interest::Read).is_ok() {
             let at = shell.now.after(REQUEST_WITHIN);
             shell.timers.set(Timer::Connection(id), at);
             self.connections.insert(id, connection);
@@ -178,23 +159,14 @@ impl Server {
         }
         if connection.wants_room != is_behind {
             connection.wants_room = is_behind;
-            let interest = if is_behind {
-                Interest::ReadWrite
-            } else {
-                Interest::Read
-            };
-            let _ = shell
-                .poller
-                .modify(&connection.fd, Token::Connection(id), interest);
+            let interest = if is_behind { Interest::ReadWrite } else { Interest::Read };
+            let _ = shell.poller.modify(&connection.fd, Token::Connection(id), interest);
         }
     }
 
     /// A deadline has passed: the request did not come, or the answers were not taken.
     pub(crate) fn overdue(&mut self, shell: &mut Shell, id: u64) {
-        let asks = self
-            .connections
-            .get(&id)
-            .is_some_and(|connection| connection.stage == Stage::Asking);
+        let asks = self.connections.get(&id).is_some_and(|connection| connection.stage == Stage::Asking);
         if asks {
             let refusal = Refusal::new(ExitCode::TimedOut, "the request did not come within 2 s");
             self.answer(shell, id, &Answer::Error(refusal));

@@ -32,16 +32,9 @@ fn done(text: impl Into<String>) -> Result<Reaction, Refusal> {
 }
 
 /// Carries out a request.
-pub(crate) fn carry_out(
-    shell: &mut Shell,
-    policy: &Policy,
-    source: &mut Source,
-    request: Request,
-) -> Reaction {
+pub(crate) fn carry_out(shell: &mut Shell, policy: &Policy, source: &mut Source, request: Request) -> Reaction {
     let reaction = match request.pool() {
-        Some(name)
-            if shell.pools.named(name).is_none() && !matches!(request, Request::Reload { .. }) =>
-        {
+        Some(name) if shell.pools.named(name).is_none() && !matches!(request, Request::Reload { .. }) => {
             Err(unknown(shell, name))
         }
         _ => react(shell, policy, source, request),
@@ -49,36 +42,21 @@ pub(crate) fn carry_out(
     reaction.unwrap_or_else(|refusal| Reaction::Answer(Answer::Error(refusal)))
 }
 
-fn react(
-    shell: &mut Shell,
-    policy: &Policy,
-    source: &mut Source,
-    request: Request,
-) -> Result<Reaction, Refusal> {
+fn react(shell: &mut Shell, policy: &Policy, source: &mut Source, request: Request) -> Result<Reaction, Refusal> {
     match request {
         Request::Status { pool } => {
             let status = status::document(shell, policy, source.version(), pool.as_deref());
             Ok(Reaction::Answer(Answer::Status { status }))
         }
         Request::Events { n, follow, pool } => {
-            let mut answers = followers::last(
-                shell,
-                usize::try_from(n).unwrap_or(usize::MAX),
-                pool.as_deref(),
-            );
+            let mut answers = followers::last(shell, usize::try_from(n).unwrap_or(usize::MAX), pool.as_deref());
             if follow {
                 return Ok(Reaction::Follow(answers, pool));
             }
-            answers.push(Answer::Done {
-                text: String::new(),
-            });
+            answers.push(Answer::Done { text: String::new() });
             Ok(Reaction::Answers(answers))
         }
-        Request::Reload {
-            pool,
-            wait,
-            timeout_ms,
-        } => {
+        Request::Reload { pool, wait, timeout_ms } => {
             let pools = reload(shell, source, pool.as_deref())?;
             if wait {
                 return Ok(Reaction::Wait(pools, timeout_ms.map(Duration::from_millis)));
@@ -90,18 +68,12 @@ fn react(
         }
         Request::Stop { pool: None } => {
             begin_stop(shell, "the operator's word");
-            done(format!(
-                "stopping the supervisor and {}",
-                workers(shell.workers.len())
-            ))
+            done(format!("stopping the supervisor and {}", workers(shell.workers.len())))
         }
         Request::Stop { pool: Some(pool) } => {
             let id = of_name(shell, &pool)?;
             shell.facts.push_back(Fact::StopRequested { pool: id });
-            let number = policy
-                .view(shell.now)
-                .pool(id)
-                .map_or(0, |pool| pool.counts().total);
+            let number = policy.view(shell.now).pool(id).map_or(0, |pool| pool.counts().total);
             done(format!("{pool}: stopping {}", workers(number as usize)))
         }
         Request::Start { pool } => {
@@ -114,26 +86,16 @@ fn react(
         }
         Request::Scale { pool, min, max } => {
             order(shell, &pool, |pool| Fact::ScaleRequested { pool, min, max })?;
-            done(format!(
-                "{pool}: {min} to {max} workers, until the next reload"
-            ))
+            done(format!("{pool}: {min} to {max} workers, until the next reload"))
         }
         Request::Drain { pool, slot } => {
             seat(shell, policy, &pool, slot)?;
-            order(shell, &pool, |pool| Fact::DrainRequested {
-                pool,
-                slot: SlotId(slot),
-            })?;
-            done(format!(
-                "{pool}/{slot}: leaves when it has finished, and is replaced"
-            ))
+            order(shell, &pool, |pool| Fact::DrainRequested { pool, slot: SlotId(slot) })?;
+            done(format!("{pool}/{slot}: leaves when it has finished, and is replaced"))
         }
         Request::Kill { pool, slot } => {
             seat(shell, policy, &pool, slot)?;
-            order(shell, &pool, |pool| Fact::KillRequested {
-                pool,
-                slot: SlotId(slot),
-            })?;
+            order(shell, &pool, |pool| Fact::KillRequested { pool, slot: SlotId(slot) })?;
             done(format!("{pool}/{slot}: killed, and is replaced"))
         }
         Request::Breaker { pool, action } => {
@@ -152,11 +114,7 @@ fn react(
 }
 
 fn workers(number: usize) -> String {
-    if number == 1 {
-        "1 worker".to_owned()
-    } else {
-        format!("{number} workers")
-    }
+    if number == 1 { "1 worker".to_owned() } else { format!("{number} workers") }
 }
 
 fn order(shell: &mut Shell, name: &str, fact: impl FnOnce(PoolId) -> Fact) -> Result<(), Refusal> {
@@ -169,35 +127,22 @@ fn order(shell: &mut Shell, name: &str, fact: impl FnOnce(PoolId) -> Fact) -> Re
 }
 
 fn of_name(shell: &Shell, name: &str) -> Result<PoolId, Refusal> {
-    shell
-        .pools
-        .named(name)
-        .map(|pool| pool.id)
-        .ok_or_else(|| unknown(shell, name))
+    shell.pools.named(name).map(|pool| pool.id).ok_or_else(|| unknown(shell, name))
 }
 
 fn unknown(shell: &Shell, name: &str) -> Refusal {
     let names: Vec<&str> = shell.pools.names().map(|(name, _)| &**name).collect();
-    Refusal::new(ExitCode::Failed, format!("no pool `{name}`"))
-        .with_hint(format!("pools: {}", names.join(", ")))
+    Refusal::new(ExitCode::Failed, format!("no pool `{name}`")).with_hint(format!("pools: {}", names.join(", ")))
 }
 
 fn seat(shell: &Shell, policy: &Policy, name: &str, slot: u32) -> Result<(), Refusal> {
     let id = of_name(shell, name)?;
     let view = policy.view(shell.now);
-    let taken: Vec<u32> = view
-        .pool(id)
-        .iter()
-        .flat_map(|pool| pool.slots())
-        .map(|seat| seat.slot.0)
-        .collect();
+    let taken: Vec<u32> = view.pool(id).iter().flat_map(|pool| pool.slots()).map(|seat| seat.slot.0).collect();
     if taken.contains(&slot) {
         return Ok(());
     }
     let shown: Vec<String> = taken.iter().take(16).map(ToString::to_string).collect();
-    Err(Refusal::new(
-        ExitCode::Failed,
-        format!("no worker sits in slot {slot} of `{name}`"),
-    )
-    .with_hint(format!("slots with workers: {}", shown.join(", "))))
+    Err(Refusal::new(ExitCode::Failed, format!("no worker sits in slot {slot} of `{name}`"))
+        .with_hint(format!("slots with workers: {}", shown.join(", "))))
 }

@@ -37,26 +37,13 @@ enum Progress {
 
 impl Waits {
     /// One more, for a reload of these pools that has just been asked for.
-    pub(crate) fn add(
-        &mut self,
-        shell: &mut Shell,
-        connection: u64,
-        pools: &[PoolId],
-        timeout: Option<Duration>,
-    ) {
+    pub(crate) fn add(&mut self, shell: &mut Shell, connection: u64, pools: &[PoolId], timeout: Option<Duration>) {
         if let Some(timeout) = timeout {
             let at = shell.now.after(timeout);
             shell.timers.set(Timer::Wait(connection), at);
         }
         let pools = pools.iter().map(|pool| (*pool, Progress::Queued)).collect();
-        self.by_connection.insert(
-            connection,
-            Wait {
-                pools,
-                since: shell.now,
-                failures: Vec::new(),
-            },
-        );
+        self.by_connection.insert(connection, Wait { pools, since: shell.now, failures: Vec::new() });
     }
 
     /// Tells what has happened to those who wait for it.
@@ -77,10 +64,7 @@ impl Waits {
                 shell.timers.clear(Timer::Wait(*connection));
                 return false;
             }
-            let is_over = wait
-                .pools
-                .values()
-                .all(|progress| *progress == Progress::Over);
+            let is_over = wait.pools.values().all(|progress| *progress == Progress::Over);
             if is_over {
                 shell.timers.clear(Timer::Wait(*connection));
                 server.answer(shell, *connection, &wait.verdict());
@@ -93,11 +77,9 @@ impl Waits {
     pub(crate) fn overdue(&mut self, shell: &mut Shell, server: &mut Server, connection: u64) {
         if let Some(wait) = self.by_connection.remove(&connection) {
             let waited = crate::words::duration(shell.now.since(wait.since));
-            let refusal = Refusal::new(
-                ExitCode::TimedOut,
-                format!("the reload is not over after {waited}; it goes on"),
-            )
-            .with_hint("see `steadfast status`");
+            let refusal =
+                Refusal::new(ExitCode::TimedOut, format!("the reload is not over after {waited}; it goes on"))
+                    .with_hint("see `steadfast status`");
             server.answer(shell, connection, &Answer::Error(refusal));
         }
     }
@@ -112,18 +94,13 @@ impl Wait {
                 *progress = Progress::Coming(*generation);
                 Some(format!("{name}: generation {generation} comes"))
             }
-            (OutcomeKind::Serving(generation), Progress::Coming(awaited))
-                if *generation >= awaited =>
-            {
+            (OutcomeKind::Serving(generation), Progress::Coming(awaited)) if *generation >= awaited => {
                 *progress = Progress::Over;
                 Some(format!("{name}: generation {generation} serves"))
             }
-            (OutcomeKind::Failed(generation, reason, lines), Progress::Coming(awaited))
-                if *generation == awaited =>
-            {
+            (OutcomeKind::Failed(generation, reason, lines), Progress::Coming(awaited)) if *generation == awaited => {
                 *progress = Progress::Over;
-                let mut text =
-                    format!("{name}: generation {generation} failed, the old one serves: {reason}");
+                let mut text = format!("{name}: generation {generation} failed, the old one serves: {reason}");
                 for line in lines {
                     text.push_str("\n    ");
                     text.push_str(line);
@@ -149,9 +126,7 @@ impl Wait {
 
     fn verdict(&self) -> Answer {
         if self.failures.is_empty() {
-            Answer::Done {
-                text: String::new(),
-            }
+            Answer::Done { text: String::new() }
         } else {
             Answer::Error(Refusal::new(ExitCode::Failed, self.failures.join("\n")))
         }
@@ -164,27 +139,15 @@ mod tests {
 
     fn wait() -> Wait {
         let pools = BTreeMap::from([(PoolId(1), Progress::Queued), (PoolId(2), Progress::Queued)]);
-        Wait {
-            pools,
-            since: Instant::ZERO,
-            failures: Vec::new(),
-        }
+        Wait { pools, since: Instant::ZERO, failures: Vec::new() }
     }
 
     fn hear(wait: &mut Wait, pool: u32, kind: OutcomeKind) {
-        wait.hear(
-            &Outcome {
-                pool: PoolId(pool),
-                kind,
-            },
-            "site",
-        );
+        wait.hear(&Outcome { pool: PoolId(pool), kind }, "site");
     }
 
     fn is_over(wait: &Wait) -> bool {
-        wait.pools
-            .values()
-            .all(|progress| *progress == Progress::Over)
+        wait.pools.values().all(|progress| *progress == Progress::Over)
     }
 
     #[test]
@@ -196,22 +159,13 @@ mod tests {
             hear(&mut wait, pool, OutcomeKind::Serving(GenerationId(4)));
         }
         assert!(is_over(&wait));
-        assert_eq!(
-            wait.verdict(),
-            Answer::Done {
-                text: String::new()
-            }
-        );
+        assert_eq!(wait.verdict(), Answer::Done { text: String::new() });
     }
 
     #[test]
     fn the_end_of_an_older_reload_is_not_ours() {
         let mut wait = wait();
-        hear(
-            &mut wait,
-            1,
-            OutcomeKind::Failed(GenerationId(3), "superseded".into(), Vec::new()),
-        );
+        hear(&mut wait, 1, OutcomeKind::Failed(GenerationId(3), "superseded".into(), Vec::new()));
         hear(&mut wait, 1, OutcomeKind::Serving(GenerationId(3)));
         assert_eq!(wait.pools[&PoolId(1)], Progress::Queued);
         assert!(wait.failures.is_empty());
@@ -222,23 +176,9 @@ mod tests {
         let mut wait = wait();
         hear(&mut wait, 2, OutcomeKind::Stopped);
         hear(&mut wait, 1, OutcomeKind::Started(GenerationId(2)));
-        hear(
-            &mut wait,
-            1,
-            OutcomeKind::Failed(
-                GenerationId(2),
-                "early, code 3".into(),
-                vec!["no database".into()],
-            ),
-        );
+        hear(&mut wait, 1, OutcomeKind::Failed(GenerationId(2), "early, code 3".into(), vec!["no database".into()]));
         assert!(is_over(&wait));
-        let Answer::Error(refusal) = wait.verdict() else {
-            panic!("not a refusal")
-        };
-        assert!(
-            refusal.message.contains("early, code 3\n    no database"),
-            "{}",
-            refusal.message
-        );
+        let Answer::Error(refusal) = wait.verdict() else { panic!("not a refusal") };
+        assert!(refusal.message.contains("early, code 3\n    no database"), "{}", refusal.message);
     }
 }
