@@ -1,3 +1,5 @@
+//! Real sockets: stale, live, lost, taken and impossible ones.
+
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 

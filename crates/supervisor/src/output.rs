@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::os::fd::BorrowedFd;
 
-use memchr::{memchr, memchr_iter, memrchr_iter};
 use rustix::io::Errno;
 
 /// Longest line, before and after escaping.
@@ -138,7 +137,7 @@ impl Lines {
         self.refill(now);
         let mut rest = piece;
         let mut passed = false;
-        while let Some(end) = memchr(b'\n', rest) {
+        while let Some(end) = rest.iter().position(is_newline) {
             if self.tokens < SECOND {
                 rest = self.skip(rest);
                 break;
@@ -159,13 +158,15 @@ impl Lines {
 
     /// Drops all whole lines of `piece`, cheaply: they are counted, and only those kept for a report are looked at.
     fn skip<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
-        let Some(end) = memrchr_iter(b'\n', piece).next() else {
+        let Some(end) = piece.iter().rposition(is_newline) else {
             return piece;
         };
         let (whole, after) = piece.split_at(end);
-        let count = memchr_iter(b'\n', whole).count() as u64 + 1;
+        let count = whole.iter().filter(|byte| is_newline(byte)).count() as u64 + 1;
         self.dropped = self.dropped.saturating_add(count);
-        let from = memrchr_iter(b'\n', whole).nth(LAST_LINES - 1).map_or(0, |newline| newline + 1);
+        let newlines = whole.iter().enumerate().rev();
+        let from =
+            newlines.filter(|(_, byte)| is_newline(byte)).nth(LAST_LINES - 1).map_or(0, |(newline, _)| newline + 1);
         for (index, line) in whole.get(from..).unwrap_or_default().split(|&byte| byte == b'\n').enumerate() {
             // The first line of the piece may have begun earlier.
             let text = if from == 0 && index == 0 { self.complete(line) } else { escape(line, LINE_MAX) };
@@ -209,6 +210,10 @@ impl Lines {
         self.refilled = self.refilled.max(now);
         self.tokens = self.tokens.saturating_add(passed.saturating_mul(RATE)).min(BURST * SECOND);
     }
+}
+
+fn is_newline(byte: &u8) -> bool {
+    *byte == b'\n'
 }
 
 /// The newest lines within bounds.

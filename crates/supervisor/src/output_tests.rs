@@ -1,3 +1,5 @@
+//! Lines of every shape: split, endless, flooding, forging.
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Real processes: what a worker finds at its start, and what is told when it cannot start.
+
 use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;

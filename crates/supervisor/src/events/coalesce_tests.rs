@@ -1,3 +1,5 @@
+//! Storms of events, and how few lines they become.
+
 use super::*;
 
 fn pool(name: &str) -> Arc<str> {

@@ -1,3 +1,5 @@
+//! The whole way of an event, in every format.
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 

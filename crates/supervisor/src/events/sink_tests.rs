@@ -1,3 +1,5 @@
+//! Readers that are slow, gone, frozen or back.
+
 use std::os::unix::net::UnixDatagram;
 
 use super::*;
