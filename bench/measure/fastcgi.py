@@ -8,7 +8,7 @@ import time
 
 TIMEOUT = 5.0  # seconds for one request
 ANSWER_MAX = 64 * 1024
-IN_FLIGHT_MAX = 300
+IN_FLIGHT_MAX = 500
 
 BEGIN, END, PARAMS, STDIN, STDOUT = 1, 3, 4, 5, 6
 

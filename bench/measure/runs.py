@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import statistics
 import tempfile
 import time
@@ -150,6 +151,32 @@ def milliseconds(nanoseconds):
     if not nanoseconds:
         return None
     return {"median": statistics.median(nanoseconds) / 1e6, "max": max(nanoseconds) / 1e6}
+
+
+def bare_start(plan):
+    """The same C program started by ourselves, without a manager: what the machine takes at this load."""
+    with tempfile.TemporaryDirectory(prefix="crash-loop-") as directory:
+        scene = managers.Scene(directory)
+        scene.compile()
+        program, took = scene.program(managers.NEVER), []
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(scene.socket))
+            listener.listen()
+            for started in range(1, plan.kills + 1):
+                at = time.monotonic_ns()
+                pid = os.posix_spawn(
+                    program[0],
+                    program,
+                    scene.environment,
+                    file_actions=[(os.POSIX_SPAWN_DUP2, listener.fileno(), 0)],
+                )
+                runs = processes.wait_until(lambda: len(scene.starts()) == started, REPLACED_WITHIN, 0.001)
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                if not runs:
+                    raise RuntimeError("the C program does not start")
+                took.append(scene.starts()[-1][0] - at)
+        return milliseconds(took)
 
 
 def reset_by_hand(plan):
