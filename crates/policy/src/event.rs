@@ -165,7 +165,8 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
-    /// Evidence of service: so many more requests.
+    /// Evidence of service: so many more requests. Of a worker that is not ready it counts only if it then exits 0 and
+    /// its generation has served before.
     WorkerServed {
         /// Which.
         worker: WorkerId,

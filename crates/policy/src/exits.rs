@@ -64,6 +64,9 @@ impl Pool {
             generation.account(worker.files).served = true;
         }
         let (class, weight) = self.classify(turn, &worker, exit, oom, request);
+        if class == Class::Recycled && self.lived_unseen(&worker) {
+            self.credit(turn, worker.place.generation, worker.files, worker.served);
+        }
         let weight = self.lighten(turn, &worker, class, weight, exit, request);
         self.suspect(turn, &worker, class, request);
         self.settle_end(turn, &worker, class, weight, Some(exit), request);
@@ -107,8 +110,18 @@ impl Pool {
 
     /// Whether a worker has served, as far as is known.
     pub(crate) fn has_served(&self, turn: &Turn<'_>, worker: &Worker) -> bool {
-        let lived = worker.ready.is_some_and(|ready| turn.now.since(ready) >= LIFE_IS_SERVICE);
-        worker.served > 0 || (self.is_direct() && lived)
+        let Some(ready) = worker.ready else { return false };
+        worker.served > 0 || (self.is_direct() && turn.now.since(ready) >= LIFE_IS_SERVICE)
+    }
+
+    /// Under full load a worker may come, serve its share and leave before anybody has seen it wait (direct mode). That
+    /// is believed of a program that is known to serve, and of nobody else.
+    fn lived_unseen(&self, worker: &Worker) -> bool {
+        let known = self.generations.get(&worker.place.generation).is_some_and(|g| match worker.files {
+            Files::Noted => g.noted.served,
+            Files::Changed => g.changed.served,
+        });
+        worker.ready.is_none() && worker.served > 0 && known
     }
 
     /// The table of classes: the first match wins.
@@ -147,6 +160,7 @@ impl Pool {
             _ if worker.word == Word::Unavailable || said(&figures.unavailable_codes) => {
                 (Class::Unavailable, unavailable)
             }
+            Exit::Code(0) if self.lived_unseen(worker) => (Class::Recycled, Weight::NONE),
             _ if worker.ready.is_none() => (Class::Early, Weight::ONE),
             Exit::Signal(_) => (Class::Crashed, Weight::ONE),
             Exit::Code(0) if worker.done => (Class::Recycled, Weight::NONE),

@@ -132,7 +132,12 @@ impl Pool {
             return;
         };
         let (generation, files) = (worker.place.generation, worker.files);
+        // What a worker did before it was ready counts only when its end explains it.
+        let is_unseen = worker.ready.is_none();
         self.alter(id, |worker| worker.served = worker.served.saturating_add(requests));
+        if is_unseen {
+            return;
+        }
         self.credit(turn, generation, files, requests);
         let enough = self.workers.get(&id).is_some_and(|worker| worker.served >= PROBATION_REQUESTS);
         if !enough {

@@ -26,6 +26,12 @@ pub(crate) fn begin(shell: &mut Shell, id: WorkerId) {
 /// Tells the policy what a dying worker and a few others of its pool have served since they were asked last. The dead
 /// one must not be reaped yet.
 pub(crate) fn gather(shell: &mut Shell, dying: WorkerId) {
+    // One that came and went between two looks was never seen ready: then its whole life is looked at.
+    if let Some(worker) = shell.workers.get_mut(dying)
+        && worker.ready.is_none()
+    {
+        worker.baseline = Some(Baseline::default());
+    }
     tell(shell, dying);
     let others = match shell.pool_of(dying) {
         Some(pool) => pool.next_ready(OTHERS, Some(dying)),
