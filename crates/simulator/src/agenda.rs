@@ -97,11 +97,7 @@ impl Agenda {
     /// Writes it down.
     pub(crate) fn add(&mut self, at: Nanos, what: Happening) {
         self.written += 1;
-        self.heap.push(Reverse(Entry {
-            at,
-            number: self.written,
-            what,
-        }));
+        self.heap.push(Reverse(Entry { at, number: self.written, what }));
     }
 
     /// When the next thing happens.

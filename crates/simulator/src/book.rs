@@ -416,14 +416,7 @@ impl Book {
 
     /// Reads an order to start; false when the name is not new.
     pub(crate) fn start(&mut self, now: Nanos, order: &Command) -> bool {
-        let Command::StartWorker {
-            worker,
-            pool,
-            slot,
-            generation,
-            ..
-        } = *order
-        else {
+        let Command::StartWorker { worker, pool, slot, generation, .. } = *order else {
             return true;
         };
         if self.find(worker).is_some() || worker.0 > 1 << 24 {
@@ -466,13 +459,7 @@ impl Book {
                 page.served.pop_front();
             }
             slide(&mut page.repairs, now, 10 * SECOND);
-            for list in [
-                &mut page.starts,
-                &mut page.notes,
-                &mut page.readies,
-                &mut page.asks,
-                &mut page.blameless,
-            ] {
+            for list in [&mut page.starts, &mut page.notes, &mut page.readies, &mut page.asks, &mut page.blameless] {
                 slide(list, now, 60 * SECOND);
             }
         }

@@ -130,12 +130,7 @@ fn pool(random: &mut Random, profile: Profile) -> PoolCase {
                 busy: random.between(20, 400),
                 keys: 20,
             },
-            Profile::Poison => Traffic {
-                every: 1_000,
-                requests: 5,
-                busy: 100,
-                keys: 20,
-            },
+            Profile::Poison => Traffic { every: 1_000, requests: 5, busy: 100, keys: 20 },
             _ => traffic(random),
         },
         figures,

@@ -90,13 +90,7 @@ impl Laws {
         match *order {
             Command::PrepareGeneration { pool, generation } => self.prepare(pool, generation),
             Command::RetireGeneration { pool, generation } => self.bar(pool, generation),
-            Command::StartWorker {
-                worker,
-                pool,
-                slot,
-                generation,
-                ..
-            } => {
+            Command::StartWorker { worker, pool, slot, generation, .. } => {
                 self.judge_start(now, pool, slot, generation)?;
                 if !self.book.start(now, order) {
                     return breach(Law::FreshNames, now, format!("Worker {worker}."));
@@ -187,11 +181,7 @@ impl Laws {
     fn living(&self, now: Nanos, worker: WorkerId, verb: &str) -> Result<usize, Breach> {
         match self.book.find(worker).filter(|&w| !self.book.known[w].gone) {
             Some(w) => Ok(w),
-            None => Err(Breach {
-                law: Law::LiveNames,
-                at: now,
-                detail: format!("Ordered to {verb} worker {worker}."),
-            }),
+            None => Err(Breach { law: Law::LiveNames, at: now, detail: format!("Ordered to {verb} worker {worker}.") }),
         }
     }
 
@@ -251,11 +241,7 @@ impl Laws {
         if repairs > bound.min(most) {
             return breach(Law::RepairRate, now, format!("{repairs} of at most {bound}."));
         }
-        let pending = page
-            .starting
-            .iter()
-            .filter(|&&w| self.book.known[w].purpose == Some(Purpose::Planned))
-            .count();
+        let pending = page.starting.iter().filter(|&&w| self.book.known[w].purpose == Some(Purpose::Planned)).count();
         let bound = (max / 4).max(2) as usize + 2 * page.readies.len();
         if pending > bound && !self.book.was_late_since(now.saturating_sub(120 * SECOND)) {
             return breach(Law::PlannedBound, now, format!("{pending} of at most {bound}."));
@@ -270,9 +256,7 @@ impl Laws {
         let verified = match self.book.pages[pool].figures.verify {
             Verify::Never => true,
             Verify::Each => known.verified,
-            Verify::Generation => {
-                known.verified || self.book.line(pool, generation).is_some_and(|line| line.verified)
-            }
+            Verify::Generation => known.verified || self.book.line(pool, generation).is_some_and(|line| line.verified),
         };
         if !verified || self.book.known[w].ready.is_none() {
             return breach(Law::VerifiedFirst, now, format!("Worker {worker}."));
@@ -351,18 +335,11 @@ impl Laws {
                 self.purposes.push((place.worker, purpose));
                 return Ok(());
             }
-            Note::WorkerExited {
-                place, class, weight, ..
-            } => {
+            Note::WorkerExited { place, class, weight, .. } => {
                 self.exits.push((place, class, weight.quarters()));
                 return Ok(());
             }
-            Note::BreakerOpened {
-                pool,
-                reason,
-                generation,
-                ..
-            } => {
+            Note::BreakerOpened { pool, reason, generation, .. } => {
                 self.judge_opening(now, pool, reason)?;
                 self.watch.opened(pool, generation);
                 pool
@@ -427,13 +404,7 @@ impl Laws {
         }
     }
 
-    fn judge_rollback(
-        &mut self,
-        now: Nanos,
-        pool: PoolId,
-        from: GenerationId,
-        to: GenerationId,
-    ) -> Result<(), Breach> {
+    fn judge_rollback(&mut self, now: Nanos, pool: PoolId, from: GenerationId, to: GenerationId) -> Result<(), Breach> {
         let page = &mut self.book.pages[pool.0 as usize];
         page.rollbacks += 1;
         if page.rollbacks > page.reloads {
@@ -463,10 +434,12 @@ impl Laws {
             Exit::Signal(9) if oom => Class::Oom,
             Exit::Signal(9) => Class::Killed,
             Exit::Code(code) if listed(code) => return Ok(()),
-            Exit::Code(0) if known.ready.is_some() && (known.served > 0 || !queue && known.lived >= 10 * SECOND) => match queue && known.blamed {
-                true => Class::Exited,
-                false => Class::Recycled,
-            },
+            Exit::Code(0) if known.ready.is_some() && (known.served > 0 || !queue && known.lived >= 10 * SECOND) => {
+                match queue && known.blamed {
+                    true => Class::Exited,
+                    false => Class::Recycled,
+                }
+            }
             // Where workers are verified, a worker is ready when it has passed.
             _ if known.ready.is_none() || !known.admitted && figures.verify != Verify::Never => Class::Early,
             Exit::Signal(_) => Class::Crashed,

@@ -20,13 +20,9 @@ impl World {
                     made.noted = made.version;
                 }
             }
-            Command::StartWorker {
-                worker,
-                pool,
-                generation,
-                source,
-                ..
-            } => self.start(worker, pool, generation, source),
+            Command::StartWorker { worker, pool, generation, source, .. } => {
+                self.start(worker, pool, generation, source)
+            }
             Command::VerifyWorker { worker } => self.verify(worker),
             Command::AdmitWorker { worker } => self.admit(worker),
             Command::DrainWorker { worker } => self.drain(worker),
@@ -37,15 +33,10 @@ impl World {
             }
             Command::KillWorker { worker } => {
                 if let Some(w) = self.process(worker) {
-                    self.agenda
-                        .add(self.now + MILLI, Happening::Killed(w, Exit::Signal(9), false));
+                    self.agenda.add(self.now + MILLI, Happening::Killed(w, Exit::Signal(9), false));
                 }
             }
-            Command::StartZygote {
-                zygote,
-                pool,
-                generation,
-            } => self.start_zygote(zygote, pool, generation),
+            Command::StartZygote { zygote, pool, generation } => self.start_zygote(zygote, pool, generation),
             Command::QuitZygote { zygote } => {
                 let wait = self.random.between(1, 50) * MILLI;
                 if let Some(z) = self.mold(zygote)
@@ -92,12 +83,7 @@ impl World {
     fn prepare(&mut self, pool: PoolId, generation: GenerationId) {
         if let Some(site) = self.sites.get_mut(pool.0 as usize) {
             let release = site.wanted;
-            site.made.push(Made {
-                generation,
-                release,
-                version: 0,
-                noted: 0,
-            });
+            site.made.push(Made { generation, release, version: 0, noted: 0 });
         }
     }
 
@@ -205,13 +191,7 @@ impl World {
             return;
         };
         let z = self.molds.len();
-        self.molds.push(Mold {
-            id: zygote,
-            pool: pool.0 as usize,
-            release: made.release,
-            ready: false,
-            gone: false,
-        });
+        self.molds.push(Mold { id: zygote, pool: pool.0 as usize, release: made.release, ready: false, gone: false });
         let boot = self.boot_time(pool.0 as usize);
         match made.release {
             Release::NeverReady => {}

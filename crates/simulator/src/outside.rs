@@ -83,8 +83,7 @@ impl World {
         let hit: Vec<usize> = self.sites[pool].live.iter().copied().take(count).collect();
         for w in hit {
             if self.processes[w].life != Life::Forking {
-                self.agenda
-                    .add(self.now, Happening::Killed(w, Exit::Signal(signal), false));
+                self.agenda.add(self.now, Happening::Killed(w, Exit::Signal(signal), false));
             }
         }
     }

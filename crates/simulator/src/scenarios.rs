@@ -54,15 +54,8 @@ pub(crate) use scenarios;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = Scenario> {
-    [
-        leaving::ALL,
-        repairs::ALL,
-        breaker::ALL,
-        generations::ALL,
-        sizing::ALL,
-        requests::ALL,
-    ]
-    .into_iter()
-    .flatten()
-    .copied()
+    [leaving::ALL, repairs::ALL, breaker::ALL, generations::ALL, sizing::ALL, requests::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
 }

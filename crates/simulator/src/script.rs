@@ -144,14 +144,8 @@ fn act_text(act: Act) -> String {
 
 /// The case of a script; lines that are empty or begin with `#` are comments. The error names the line.
 pub fn parse(text: &str) -> Result<Case, String> {
-    let mut case = Case {
-        seed: 0,
-        profile: Profile::Mixed,
-        horizon: 0,
-        calm: None,
-        pools: Vec::new(),
-        choices: Vec::new(),
-    };
+    let mut case =
+        Case { seed: 0, profile: Profile::Mixed, horizon: 0, calm: None, pools: Vec::new(), choices: Vec::new() };
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -279,17 +273,11 @@ fn parse_traffic(keys: &Keys<'_>) -> Option<Traffic> {
 
 fn parse_exit(text: &str) -> Option<Exit> {
     let (kind, number) = text.split_once(':')?;
-    either(
-        kind,
-        ("code", Exit::Code(number.parse().ok()?)),
-        ("signal", Exit::Signal(number.parse().ok()?)),
-    )
+    either(kind, ("code", Exit::Code(number.parse().ok()?)), ("signal", Exit::Signal(number.parse().ok()?)))
 }
 
 fn parse_word(text: &str) -> Option<Word> {
-    [Word::Failed, Word::Broken, Word::Unavailable, Word::Done]
-        .into_iter()
-        .find(|&word| word_text(word) == text)
+    [Word::Failed, Word::Broken, Word::Unavailable, Word::Done].into_iter().find(|&word| word_text(word) == text)
 }
 
 fn parse_release(text: &str) -> Option<Release> {

@@ -6,12 +6,15 @@ use steadfast_policy::class::Exit;
 use steadfast_policy::command::{Command, Source};
 use steadfast_policy::event::{Event, Files, Load, SpawnFault};
 use steadfast_policy::figures::{Figures, Mode, Verify};
-use steadfast_policy::ids::{GenerationId, PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
+use steadfast_policy::ids::{GenerationId, PoolId, RequestKey, WorkerId, ZygoteId};
 use steadfast_policy::note::Note;
 use steadfast_policy::policy::Policy;
 use steadfast_policy::rules::Rules;
 use steadfast_policy::time::Instant;
 use steadfast_policy::view::PoolView;
+
+/// More orders than any scenario needs.
+const ORDERS_MAX: usize = 60_000;
 
 /// What a worker does after its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +33,6 @@ pub(crate) enum Boot {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Actor {
     pub(crate) id: WorkerId,
-    pub(crate) pool: PoolId,
-    pub(crate) slot: SlotId,
     pub(crate) generation: GenerationId,
     pub(crate) started: u64,
     pub(crate) ready: bool,
@@ -69,21 +70,12 @@ pub(crate) const POOL: PoolId = PoolId(0);
 
 /// Figures of a direct pool of so many.
 pub(crate) fn direct(workers: u32) -> Figures {
-    Figures {
-        min: workers,
-        max: workers,
-        ..Figures::default()
-    }
+    Figures { min: workers, max: workers, ..Figures::default() }
 }
 
 /// Figures of a queue pool.
 pub(crate) fn queue(min: u32, max: u32) -> Figures {
-    Figures {
-        mode: Mode::Queue,
-        min,
-        max,
-        ..Figures::default()
-    }
+    Figures { mode: Mode::Queue, min, max, ..Figures::default() }
 }
 
 impl Stage {
@@ -218,18 +210,15 @@ impl Stage {
     }
 
     fn carry_out(&mut self, order: &Command) {
+        if self.orders.len() > ORDERS_MAX {
+            // A mutant that runs away gets no more answers.
+            self.pending.clear();
+            return;
+        }
         match *order {
-            Command::StartWorker {
-                worker,
-                pool,
-                slot,
-                generation,
-                source,
-            } => {
+            Command::StartWorker { worker, generation, source, .. } => {
                 self.actors.push(Actor {
                     id: worker,
-                    pool,
-                    slot,
                     generation,
                     started: self.now,
                     ready: false,
@@ -336,13 +325,7 @@ impl Stage {
         let serving = self.serving();
         let idle = (serving.len() as u32).saturating_sub(busy);
         let longest_idle = (idle > 0).then(|| serving.last().map(|&worker| (worker, self.clock()))).flatten();
-        let load = Load {
-            idle,
-            busy,
-            waiting,
-            served: 0,
-            longest_idle,
-        };
+        let load = Load { idle, busy, waiting, served: 0, longest_idle };
         self.tell(Event::LoadSampled { pool: POOL, load });
     }
 
@@ -410,10 +393,6 @@ impl Stage {
             Command::StartZygote { zygote, .. } => Some(*zygote),
             _ => None,
         })
-    }
-
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.policy.next_deadline()
     }
 }
 

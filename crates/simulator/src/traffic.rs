@@ -184,10 +184,7 @@ impl World {
             }
             if self.sites[pool].watched.contains(&job.key) {
                 let request = RequestKey(job.key.into());
-                self.inbox.push_back(Event::SuspectServed {
-                    pool: PoolId(pool as u32),
-                    request,
-                });
+                self.inbox.push_back(Event::SuspectServed { pool: PoolId(pool as u32), request });
             }
         }
         self.after_service(w, before);
@@ -252,11 +249,7 @@ impl World {
             return;
         }
         site.sampled = now;
-        let busy = site
-            .live
-            .iter()
-            .filter(|&&w| self.processes[w].job.is_some() && !self.processes[w].said)
-            .count();
+        let busy = site.live.iter().filter(|&&w| self.processes[w].job.is_some() && !self.processes[w].said).count();
         let longest_idle = site.idle.iter().map(|&w| (self.processes[w].idle_since, w)).min();
         let load = Load {
             idle: site.idle.len() as u32,
@@ -269,10 +262,7 @@ impl World {
             }),
         };
         let is_waiting = load.waiting > 0;
-        self.inbox.push_back(Event::LoadSampled {
-            pool: PoolId(pool as u32),
-            load,
-        });
+        self.inbox.push_back(Event::LoadSampled { pool: PoolId(pool as u32), load });
         if is_waiting {
             // While somebody waits the front goes on telling.
             self.load_changed_later(pool);

@@ -67,12 +67,10 @@ impl Watch {
             short_since: None,
             need_since: None,
         };
-        let quiet_after_calm = case
-            .calm
-            .is_some_and(|calm| {
-                let quiet = |choice: &Choice| choice.at < calm && !matches!(choice.act, Act::Trip);
-                case.choices.iter().all(quiet)
-            });
+        let quiet_after_calm = case.calm.is_some_and(|calm| {
+            let quiet = |choice: &Choice| choice.at < calm && !matches!(choice.act, Act::Trip);
+            case.choices.iter().all(quiet)
+        });
         Watch {
             profile: case.profile,
             seen: vec![seen; case.pools.len()],
@@ -210,11 +208,9 @@ impl Watch {
         let workers: usize = book.pages.iter().map(|page| page.live.len() + page.max_seen as usize).sum();
         let (wakes, orders) = (60 + 8 * workers, 300 + 40 * workers);
         match self.wakes as usize > wakes || self.orders > orders {
-            true => breach(
-                Law::NoLivelock,
-                now,
-                format!("{} wakes and {} orders in a second.", self.wakes, self.orders),
-            ),
+            true => {
+                breach(Law::NoLivelock, now, format!("{} wakes and {} orders in a second.", self.wakes, self.orders))
+            }
             false => Ok(()),
         }
     }
@@ -359,7 +355,6 @@ impl Watch {
         }
         Ok(())
     }
-
 }
 
 /// Requests told as served since then (of the last minute at least).

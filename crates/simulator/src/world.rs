@@ -221,10 +221,7 @@ impl World {
                 sample_due: false,
                 sampled: 0,
             });
-            world.inbox.push_back(Event::PoolAdded {
-                pool: PoolId(index as u32),
-                figures: pool.figures.clone(),
-            });
+            world.inbox.push_back(Event::PoolAdded { pool: PoolId(index as u32), figures: pool.figures.clone() });
             world.expect_visitors(index);
         }
         for (index, choice) in case.choices.iter().enumerate() {

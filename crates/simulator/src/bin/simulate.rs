@@ -116,13 +116,8 @@ fn all_failures(arguments: &Arguments) -> bool {
 
 fn crowd(arguments: &Arguments) -> Result<bool, String> {
     let began = Instant::now();
-    let (sum, failure) = play_many(
-        arguments.start,
-        arguments.seeds,
-        arguments.short,
-        arguments.rules,
-        arguments.threads,
-    );
+    let (sum, failure) =
+        play_many(arguments.start, arguments.seeds, arguments.short, arguments.rules, arguments.threads);
     let took = began.elapsed().as_secs_f64();
     let virtual_seconds = sum.clock as f64 / 1e9;
     say(&format!(
@@ -151,10 +146,8 @@ fn tell(arguments: &Arguments, failure: &Failure) {
         say(&format!("shrunk, it breaks {breach}\n"));
     }
     say(&script::write(&small));
-    let mut command = format!(
-        "cargo run --release -p steadfast-simulator --bin simulate -- --seeds 1 --start {}",
-        failure.seed
-    );
+    let mut command =
+        format!("cargo run --release -p steadfast-simulator --bin simulate -- --seeds 1 --start {}", failure.seed);
     if arguments.short {
         command.push_str(" --short");
     }

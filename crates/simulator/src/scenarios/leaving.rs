@@ -43,10 +43,7 @@ fn a_worker_that_is_not_ready_in_time_is_killed(rules: Rules) -> Outcome {
 }
 
 fn verified(min: u32) -> Figures {
-    Figures {
-        verify: Verify::Each,
-        ..queue(min, min)
-    }
+    Figures { verify: Verify::Each, ..queue(min, min) }
 }
 
 fn a_worker_that_is_not_verified_in_time_is_killed(rules: Rules) -> Outcome {

@@ -37,10 +37,7 @@ scenarios!(
 
 /// No breaker for a generation that has served.
 fn patient(figures: Figures) -> Figures {
-    let breaker = BreakerFigures {
-        failures: 100_000,
-        ..figures.breaker.clone()
-    };
+    let breaker = BreakerFigures { failures: 100_000, ..figures.breaker.clone() };
     Figures { breaker, ..figures }
 }
 
@@ -230,7 +227,8 @@ fn killed_from_outside_opens_nothing(rules: Rules) -> Outcome {
         stage.pass(5_000);
     }
     ensure!(stage.opened(0) == 0, "the breaker opened");
-    let killed = |note: &Note| matches!(note, Note::WorkerExited { class: Class::Killed, weight, .. } if weight.is_none());
+    let killed =
+        |note: &Note| matches!(note, Note::WorkerExited { class: Class::Killed, weight, .. } if weight.is_none());
     ensure!(stage.notes(0, killed) >= 20, "only {} were killed", stage.notes(0, killed));
     Ok(())
 }
@@ -296,7 +294,8 @@ fn exit_zero_after_service_is_recycling(rules: Rules) -> Outcome {
     }
     stage.pass(1_000);
     ensure!(stage.opened(0) == 0, "the breaker opened");
-    let recycled = |note: &Note| matches!(note, Note::WorkerExited { class: Class::Recycled, weight, .. } if weight.is_none());
+    let recycled =
+        |note: &Note| matches!(note, Note::WorkerExited { class: Class::Recycled, weight, .. } if weight.is_none());
     ensure!(stage.notes(0, recycled) == 40, "{} recycled", stage.notes(0, recycled));
     Ok(())
 }
@@ -342,7 +341,8 @@ fn a_death_before_ready_is_early(rules: Rules) -> Outcome {
     stage.boot = Boot::Dies(10, Exit::Code(0));
     stage.begin();
     stage.pass(50);
-    let early = |note: &Note| matches!(note, Note::WorkerExited { class: Class::Early, weight, .. } if weight.quarters() == 4);
+    let early =
+        |note: &Note| matches!(note, Note::WorkerExited { class: Class::Early, weight, .. } if weight.quarters() == 4);
     ensure!(stage.notes(0, early) >= 1, "not early");
     Ok(())
 }

@@ -1,0 +1,347 @@
+//! Reloads, rollbacks, changed files and zygotes.
+
+use steadfast_policy::class::Exit;
+use steadfast_policy::command::Command;
+use steadfast_policy::event::{Event, Files};
+use steadfast_policy::figures::{Figures, Launch};
+use steadfast_policy::ids::{GenerationId, WorkerId};
+use steadfast_policy::note::{Note, Reason};
+use steadfast_policy::rules::Rules;
+
+use crate::scenarios::{Outcome, ensure, scenarios};
+use crate::stage::{Boot, Stage, direct, queue, seconds};
+
+scenarios!(
+    a_candidate_that_fails_is_refused,
+    a_candidate_goes_first_alone,
+    a_new_worker_is_admitted_before_an_old_one_drains,
+    a_rollout_has_a_bounded_surge,
+    new_workers_soak_before_the_next_surge,
+    a_generation_that_fails_in_service_goes_back,
+    one_broken_worker_is_enough_to_go_back,
+    there_is_one_way_back_for_each_reload,
+    a_fault_of_the_environment_is_no_way_back,
+    the_backoff_of_one_generation_never_delays_another,
+    the_predecessor_is_kept_until_the_generation_is_proven,
+    a_failure_puts_off_the_proof,
+    failures_of_changed_files_are_charged_to_the_files,
+    planned_recycling_rests_while_files_differ,
+    mended_files_are_noted,
+    a_fresh_zygote_is_tried_before_holding,
+    fresh_zygotes_are_bounded,
+    after_a_fresh_zygote_there_is_grace,
+    a_zygote_that_hangs_is_killed,
+    a_reload_during_a_reload_takes_its_place,
+);
+
+const NEW: GenerationId = GenerationId(2);
+
+fn of(stage: &Stage, generation: GenerationId) -> Vec<WorkerId> {
+    stage.pick(|actor| actor.generation == generation)
+}
+
+fn rollbacks(stage: &Stage) -> usize {
+    stage.notes(0, |note| matches!(note, Note::GenerationRolledBack { .. }))
+}
+
+/// A pool that has served for a while.
+fn grown(rules: Rules, figures: &Figures) -> Stage {
+    let mut stage = Stage::new(rules, figures);
+    stage.pass(5_000);
+    stage.serve_all(50);
+    stage.pass(100_000);
+    stage
+}
+
+/// … and has just admitted so many workers of a new generation.
+fn in_rollout(rules: Rules, workers: u32, admitted: usize) -> Stage {
+    let mut stage = grown(rules, &queue(workers, workers));
+    stage.reload();
+    for _ in 0..200 {
+        if of(&stage, NEW).len() >= admitted && stage.pick(|a| a.generation == NEW && a.admitted).len() >= admitted {
+            break;
+        }
+        stage.pass(250);
+    }
+    stage
+}
+
+fn a_candidate_that_fails_is_refused(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &queue(4, 4));
+    stage.boot = Boot::Dies(10, Exit::Code(3));
+    stage.reload();
+    stage.pass(60_000);
+    let refused = stage.notes(0, |note| matches!(note, Note::GenerationRefused { generation: NEW, .. }));
+    ensure!(refused == 1, "refused {refused} times");
+    ensure!(stage.serving().len() == 4, "{} serve", stage.serving().len());
+    let starts = stage.actors.iter().filter(|actor| actor.generation == NEW).count();
+    ensure!(starts == 1, "{starts} workers of the candidate");
+    Ok(())
+}
+
+fn a_candidate_goes_first_alone(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &queue(16, 16));
+    stage.boot = Boot::Ready(5_000);
+    stage.reload();
+    stage.pass(4_000);
+    ensure!(of(&stage, NEW).len() == 1, "{} at once", of(&stage, NEW).len());
+    Ok(())
+}
+
+fn a_new_worker_is_admitted_before_an_old_one_drains(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &queue(4, 4));
+    stage.boot = Boot::Ready(1_000);
+    stage.reload();
+    for _ in 0..600 {
+        stage.pass(100);
+        ensure!(stage.serving().len() >= 4, "only {} serve", stage.serving().len());
+    }
+    ensure!(of(&stage, NEW).len() == 4, "{} are new", of(&stage, NEW).len());
+    Ok(())
+}
+
+fn a_rollout_has_a_bounded_surge(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &queue(8, 8));
+    // Old workers do not leave before their deadline.
+    stage.obedient = false;
+    stage.reload();
+    for _ in 0..600 {
+        stage.pass(100);
+        ensure!(stage.live().len() <= 10, "{} live", stage.live().len());
+    }
+    Ok(())
+}
+
+fn new_workers_soak_before_the_next_surge(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &queue(4, 4));
+    stage.reload();
+    stage.pass(4_500);
+    ensure!(of(&stage, NEW).len() == 1, "{} after 4.5 s", of(&stage, NEW).len());
+    stage.serve(of(&stage, NEW)[0], 25);
+    stage.pass(20);
+    ensure!(of(&stage, NEW).len() == 2, "{} after 25 requests", of(&stage, NEW).len());
+    Ok(())
+}
+
+fn fail_twice(stage: &mut Stage, generation: GenerationId) {
+    for _ in 0..2 {
+        if let Some(&worker) = stage.pick(|a| a.generation == generation && a.admitted).first() {
+            stage.die_idle(worker, Exit::Code(1));
+            stage.pass(400);
+        }
+    }
+}
+
+fn a_generation_that_fails_in_service_goes_back(rules: Rules) -> Outcome {
+    let mut stage = in_rollout(rules, 4, 2);
+    fail_twice(&mut stage, NEW);
+    ensure!(rollbacks(&stage) == 1, "{} rollbacks", rollbacks(&stage));
+    stage.pass(30_000);
+    ensure!(of(&stage, NEW).is_empty(), "{} of the new are left", of(&stage, NEW).len());
+    ensure!(stage.serving().len() == 4, "{} serve", stage.serving().len());
+    Ok(())
+}
+
+fn one_broken_worker_is_enough_to_go_back(rules: Rules) -> Outcome {
+    let mut stage = in_rollout(rules, 4, 2);
+    let worker = of(&stage, NEW)[0];
+    let began = stage.now;
+    stage.tell(Event::WorkerBroken { worker });
+    ensure!(rollbacks(&stage) == 1, "{} rollbacks", rollbacks(&stage));
+    let termed = stage.count(began, |order| *order == Command::TerminateWorker { worker });
+    ensure!(termed == 1, "TERM did not come back at once");
+    Ok(())
+}
+
+fn there_is_one_way_back_for_each_reload(rules: Rules) -> Outcome {
+    let mut stage = in_rollout(rules, 4, 3);
+    fail_twice(&mut stage, NEW);
+    stage.pass(2_000);
+    let back = stage.now;
+    for _ in 0..6 {
+        fail_twice(&mut stage, GenerationId(1));
+        stage.pass(1_000);
+    }
+    ensure!(rollbacks(&stage) == 1, "{} rollbacks", rollbacks(&stage));
+    let again = stage.actors.iter().filter(|actor| actor.generation == NEW && actor.started > back).count();
+    ensure!(again == 0, "{again} starts of the refused one");
+    Ok(())
+}
+
+fn a_fault_of_the_environment_is_no_way_back(rules: Rules) -> Outcome {
+    let mut stage = in_rollout(rules, 6, 2);
+    let old = stage.pick(|a| a.generation == GenerationId(1) && a.drained.is_none());
+    stage.die_idle(old[0], Exit::Code(1));
+    stage.pass(300);
+    fail_twice(&mut stage, NEW);
+    ensure!(rollbacks(&stage) == 0, "{} rollbacks", rollbacks(&stage));
+    Ok(())
+}
+
+fn the_backoff_of_one_generation_never_delays_another(rules: Rules) -> Outcome {
+    let mut stage = in_rollout(rules, 4, 3);
+    // Two failures in the same instant: the second is the verdict and makes the third seat empty.
+    let new = stage.pick(|a| a.generation == NEW && a.admitted);
+    stage.die_idle(new[0], Exit::Code(1));
+    let began = stage.now;
+    stage.die_idle(new[1], Exit::Code(1));
+    ensure!(rollbacks(&stage) == 1, "{} rollbacks", rollbacks(&stage));
+    let old = stage.actors.iter().filter(|a| a.generation == GenerationId(1) && a.started == began).count();
+    ensure!(old >= 1, "the old generation waits");
+    Ok(())
+}
+
+fn the_predecessor_is_kept_until_the_generation_is_proven(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &queue(2, 2));
+    stage.reload();
+    stage.pass(30_000);
+    ensure!(of(&stage, NEW).len() == 2, "{} are new", of(&stage, NEW).len());
+    let retired = |order: &Command| matches!(order, Command::RetireGeneration { generation: GenerationId(1), .. });
+    ensure!(stage.count(0, retired) == 0, "retired before the proof");
+    fail_twice(&mut stage, NEW);
+    ensure!(rollbacks(&stage) == 1, "no way back");
+    Ok(())
+}
+
+fn a_failure_puts_off_the_proof(rules: Rules) -> Outcome {
+    let mut stage = Stage::new(rules, &queue(2, 2));
+    stage.pass(55_000);
+    stage.serve_all(3);
+    stage.die_idle(stage.last(), Exit::Code(1));
+    stage.pass(30_000);
+    ensure!(stage.view(|pool| pool.is_proven()) == Some(false), "proven in spite of a failure");
+    stage.pass(40_000);
+    ensure!(stage.view(|pool| pool.is_proven()) == Some(true), "never proven");
+    Ok(())
+}
+
+/// Files changed under a pool that served: new starts die.
+fn changed(rules: Rules, figures: &Figures) -> Stage {
+    let mut stage = grown(rules, figures);
+    stage.files = Files::Changed;
+    stage.boot = Boot::Dies(10, Exit::Code(1));
+    stage.die_idle(stage.serving()[0], Exit::Signal(9));
+    stage
+}
+
+fn failures_of_changed_files_are_charged_to_the_files(rules: Rules) -> Outcome {
+    let mut stage = changed(rules, &queue(4, 4));
+    stage.pass(60_000);
+    let files = |note: &Note| matches!(note, Note::BreakerOpened { reason: Reason::FilesChanged(_), .. });
+    ensure!(stage.notes(0, files) >= 1, "the files are not named");
+    ensure!(stage.serving().len() == 3, "{} serve", stage.serving().len());
+    Ok(())
+}
+
+fn planned_recycling_rests_while_files_differ(rules: Rules) -> Outcome {
+    let figures = Figures { max_age: Some(seconds(300)), ..queue(4, 4) };
+    let mut stage = changed(rules, &figures);
+    // Within the limits of their age, the others are started, told and due; nobody goes.
+    stage.pass(1_000);
+    stage.boot = Boot::Ready(10_000_000);
+    stage.pass(400_000);
+    let recycled = |note: &Note| matches!(note, Note::WorkerRecycled { .. });
+    ensure!(stage.notes(0, recycled) == 0, "{} recycled", stage.notes(0, recycled));
+    Ok(())
+}
+
+fn mended_files_are_noted(rules: Rules) -> Outcome {
+    let mut stage = changed(rules, &queue(4, 4));
+    stage.pass(60_000);
+    stage.boot = Boot::Ready(50);
+    stage.pass(120_000);
+    ensure!(stage.count(0, |order| matches!(order, Command::NoteFiles { .. })) >= 1, "not noted");
+    ensure!(stage.serving().len() == 4, "{} serve", stage.serving().len());
+    Ok(())
+}
+
+fn forked(workers: u32) -> Figures {
+    Figures { launch: Launch::Zygote, ..queue(workers, workers) }
+}
+
+fn zygotes(stage: &Stage, since: u64) -> usize {
+    stage.count(since, |order| matches!(order, Command::StartZygote { .. }))
+}
+
+/// Workers of a forked pool fail until the breaker or a fresh zygote answers.
+fn fail_until_answered(stage: &mut Stage, since: u64) {
+    for _ in 0..40 {
+        if zygotes(stage, since) > 0 || stage.opened(since) > 0 {
+            break;
+        }
+        let worker = stage.last();
+        stage.die_idle(worker, Exit::Code(1));
+        stage.pass(2_500);
+    }
+}
+
+fn a_fresh_zygote_is_tried_before_holding(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &forked(4));
+    let began = stage.now;
+    fail_until_answered(&mut stage, began);
+    ensure!(zygotes(&stage, began) == 1, "{} fresh zygotes", zygotes(&stage, began));
+    ensure!(stage.opened(0) == 0, "it opened");
+    Ok(())
+}
+
+fn fresh_zygotes_are_bounded(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &forked(4));
+    let began = stage.now;
+    stage.boot = Boot::Dies(10, Exit::Code(1));
+    for worker in stage.serving() {
+        stage.die_idle(worker, Exit::Code(1));
+    }
+    stage.pass(400_000);
+    let started =
+        |(at, order): &(u64, Command)| (*at >= began && matches!(order, Command::StartZygote { .. })).then_some(*at);
+    let times: Vec<u64> = stage.orders.iter().filter_map(started).collect();
+    ensure!(!times.is_empty(), "no fresh zygote");
+    let apart = times.windows(2).all(|pair| pair[1] - pair[0] >= 30_000);
+    let few = times.windows(3).all(|three| three[2] - three[0] >= 60_000);
+    ensure!(apart && few, "at {times:?}");
+    ensure!(stage.opened(began) >= 1, "it never opened");
+    Ok(())
+}
+
+fn after_a_fresh_zygote_there_is_grace(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &forked(4));
+    let began = stage.now;
+    fail_until_answered(&mut stage, began);
+    ensure!(zygotes(&stage, began) == 1, "no fresh zygote");
+    stage.pass(100);
+    // Eleven failures within the grace, of workers that have served.
+    for _ in 0..11 {
+        stage.pass(2_100);
+        let worker = stage.last();
+        stage.serve(worker, 60);
+        stage.die_idle(worker, Exit::Code(1));
+    }
+    ensure!(stage.opened(began) == 0, "it opened within the grace");
+    Ok(())
+}
+
+fn a_zygote_that_hangs_is_killed(rules: Rules) -> Outcome {
+    let mut stage = Stage::empty(rules, &forked(2), 1);
+    stage.zygotes = None;
+    stage.begin();
+    stage.pass(31_000);
+    let Some(zygote) = stage.zygote() else {
+        return Err("no zygote".into());
+    };
+    ensure!(stage.count(0, |order| *order == Command::KillZygote { zygote }) + zygotes(&stage, 0) > 1, "not killed");
+    Ok(())
+}
+
+fn a_reload_during_a_reload_takes_its_place(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &direct(4));
+    stage.boot = Boot::Ready(5_000);
+    stage.reload();
+    stage.pass(1_000);
+    stage.boot = Boot::Ready(50);
+    stage.reload();
+    stage.pass(60_000);
+    ensure!(of(&stage, GenerationId(3)).len() == 4, "{} of the newest", of(&stage, GenerationId(3)).len());
+    let refused = |note: &Note| matches!(note, Note::GenerationRefused { reason: Reason::Superseded, .. });
+    ensure!(stage.notes(0, refused) == 1, "the first is not refused");
+    Ok(())
+}
