@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
+use steadfast_policy::class::Class;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 use steadfast_proto::link::{self, Failure, FromWorker, Role, ToWorker};
 
 use crate::events::kind::Kind;
+use crate::pools::LastExit;
 use crate::readiness;
 use crate::shell::Shell;
 use crate::timers::Timer;
@@ -115,7 +117,7 @@ fn said(shell: &mut Shell, id: WorkerId, message: FromWorker) {
         }
         FromWorker::Broken(failure) => {
             keep(shell, id, failure);
-            shell.facts.push_back(Fact::WorkerBroken { worker: id });
+            broken(shell, id);
         }
         FromWorker::Unavailable(unavailable) => {
             let retry_after = unavailable.retry_after_ms.map(|millis| Duration::from_millis(millis).min(RETRY_MAX));
@@ -132,6 +134,25 @@ fn said(shell: &mut Shell, id: WorkerId, message: FromWorker) {
             nonsense(shell, id, "a zygote's word, where a worker was started");
         }
     }
+}
+
+/// A worker's word that its whole generation is broken is charged when it is said: it is the pool's last failure from
+/// then on, not only when the worker has left.
+pub(crate) fn broken(shell: &mut Shell, id: WorkerId) {
+    let now = shell.now;
+    let word = shell.workers.get(id).and_then(|worker| worker.word.clone()).unwrap_or_default();
+    if let Some(pool) = shell.pool_of(id) {
+        pool.failure = Some(LastExit {
+            class: Class::Broken.word(),
+            code: word.code,
+            signal: None,
+            name: word.name,
+            message: word.message,
+            at: now,
+            stderr: Vec::new(),
+        });
+    }
+    shell.facts.push_back(Fact::WorkerBroken { worker: id });
 }
 
 fn keep(shell: &mut Shell, id: WorkerId, failure: Failure) {

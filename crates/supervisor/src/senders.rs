@@ -7,6 +7,7 @@ use crate::children::Pid;
 use crate::deaths;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
+use crate::links;
 use crate::shell::Shell;
 use crate::signals::{Received, Sig};
 use crate::workers::Word;
@@ -77,7 +78,7 @@ fn broken(shell: &mut Shell, id: WorkerId) {
         let message = "it sent TERM to the supervisor".to_owned();
         worker.word = Some(Word { code: None, name: None, message: Some(message) });
     }
-    shell.facts.push_back(Fact::WorkerBroken { worker: id });
+    links::broken(shell, id);
 }
 
 fn stop(shell: &mut Shell, signal: Sig) {
