@@ -227,6 +227,9 @@ impl Supervisor {
         for socket in self.shell.pools.sockets() {
             socket.listener.borrow().unlink();
         }
+        // The last word comes last.
+        let at = self.shell.moment();
+        self.shell.log.close(at);
         self.shell.emit(Event::new(Kind::SupervisorStopped));
         self.waits.tell(&mut self.shell, &mut self.server);
         self.followers.tell(&mut self.shell, &mut self.server);

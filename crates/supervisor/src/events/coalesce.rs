@@ -90,8 +90,10 @@ impl Coalescer {
     pub fn take(&mut self, now: u64, event: Event, out: &mut Vec<Event>) {
         let one_line_each = self.one_line_each;
         let pool = self.pools.entry(event.pool.clone()).or_default();
-        if pool.deadline.is_some_and(|deadline| deadline <= now) {
-            pool.flush(now, one_line_each, out);
+        // A breaker opens because workers ended: what waits is told before what it led to.
+        let is_consequence = event.kind.is_kept() && pool.other.room(now, OTHER_LINES) > 0;
+        if is_consequence || pool.deadline.is_some_and(|deadline| deadline <= now) {
+            pool.flush(now, is_consequence, one_line_each, out);
         }
         if event.is_failure {
             pool.failed = Some(now);
@@ -121,7 +123,7 @@ impl Coalescer {
     pub fn flush(&mut self, now: u64, out: &mut Vec<Event>) {
         let one_line_each = self.one_line_each;
         for pool in self.pools.values_mut() {
-            pool.flush(now, one_line_each, out);
+            pool.flush(now, false, one_line_each, out);
         }
         self.pools.retain(|_, pool| !pool.is_forgettable(now));
     }
@@ -215,11 +217,13 @@ impl Pool {
         None
     }
 
-    fn flush(&mut self, now: u64, one_line_each: bool, out: &mut Vec<Event>) {
+    /// Writes the windows that have ended and, if `early`, those of events that are not kept, as far as there is room.
+    fn flush(&mut self, now: u64, early: bool, one_line_each: bool, out: &mut Vec<Event>) {
+        let is_due = |kind: Kind, window: &Window| window.ends <= now || (early && !kind.is_kept());
         let due: Vec<_> = self
             .windows
             .iter()
-            .filter(|(_, window)| window.ends <= now && window.waiting.is_some())
+            .filter(|((kind, _), window)| is_due(*kind, window) && window.waiting.is_some())
             .map(|(key, _)| *key)
             .collect();
         for key in due {

@@ -184,3 +184,13 @@ fn quiet_pools_are_forgotten() {
     flush(&mut coalescer, 61 * SECOND);
     assert!(coalescer.pools.is_empty());
 }
+
+#[test]
+fn causes_are_told_before_what_they_led_to() {
+    let mut coalescer = Coalescer::new(false);
+    take(&mut coalescer, 0, exited("site", "early"));
+    assert!(take(&mut coalescer, SECOND / 2, exited("site", "early")).is_empty());
+    let out = take(&mut coalescer, SECOND / 2 + 1, Event::new(Kind::BreakerOpened).pool(&pool("site")));
+    let kinds: Vec<Kind> = out.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [Kind::WorkerExited, Kind::BreakerOpened]);
+}
