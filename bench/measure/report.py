@@ -35,7 +35,7 @@ def compared(value, ours, digits=0):
 
 
 def states(results, key="state"):
-    return "<br>".join(dict.fromkeys(result[key] for result in results))
+    return "<br>".join(dict.fromkeys(result[key].replace("|", "\\|") for result in results))
 
 
 def table(head, rows):
@@ -110,24 +110,22 @@ def bare(starts):
     )
 
 
+COST = ["manager", "starts", "log lines", "CPU s, manager", "CPU s, its children"]
+START = [*COST, "state at the end", "serves again by itself"]
+REQUEST = [*COST, "failed requests", "state at the end"]
+KILL = ["manager", "program runs, median ms", "max", "in accept, median ms", "max", "replaced", "others touched"]
+KILL += ["state at the end", "all four killed at once: back"]
+
+
 def tables(data, starts, plan):
     return "\n\n".join(
         [
             f"### Crash at start: 4 workers exit 3 at once, for {plan.crash} s",
-            table(
-                ["manager", "starts", "log lines", "CPU s, manager", "CPU s, its children", "state at the end", "serves again by itself"],
-                rows_of(data, "start", start_row),
-            ),
+            table(START, rows_of(data, "start", start_row)),
             f"### Crash on the first request, 50 requests a second for {plan.crash} s",
-            table(
-                ["manager", "starts", "log lines", "CPU s, manager", "CPU s, its children", "failed requests", "state at the end"],
-                rows_of(data, "request", request_row),
-            ),
+            table(REQUEST, rows_of(data, "request", request_row)),
             f"### One worker of 4 killed with -9, {plan.kills} times, one each 1.2 s",
-            table(
-                ["manager", "program runs, median ms", "max", "in accept, median ms", "max", "replaced", "others touched", "state at the end", "all four killed at once: back"],
-                rows_of(data, "kill", kill_row),
-            ),
+            table(KILL, rows_of(data, "kill", kill_row)),
             bare(starts),
         ]
     )
