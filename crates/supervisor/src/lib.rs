@@ -4,6 +4,7 @@ pub mod boot;
 mod child;
 pub mod children;
 mod clock;
+mod connections;
 mod control;
 mod deaths;
 pub mod environment;

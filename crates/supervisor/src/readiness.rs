@@ -1,10 +1,13 @@
-//! Sees when a worker can take a request: by its word, else by its main thread waiting in the kernel.
+//! Sees when a worker can take a request: by its word, else by its main thread waiting in the kernel, or by a request in
+//! its hands.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 
+use crate::connections;
 use crate::evidence;
 use crate::relay;
 use crate::shell::Shell;
@@ -12,6 +15,11 @@ use crate::timers::Timer;
 
 /// Where the kernel refuses to say what a process does, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
+
+/// In its first second of life a worker is looked at each 16 ms: under full load a life of 500 requests may be shorter
+/// than a few longer intervals, and whoever is missed dies before it was ready.
+const YOUNG: Duration = Duration::from_secs(1);
+const YOUNG_INTERVAL: Duration = Duration::from_millis(16);
 
 /// The wait before the look number `looks`, from 0: 1, 2, 4 … 64 ms, then 64 ms each.
 pub(crate) fn interval(looks: u32) -> Duration {
@@ -37,6 +45,8 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     let now = shell.clock.now();
     let again = match shell.procfs.syscall(pid) {
         Some(syscall) if syscall.is_waiting() => return seen(shell, id),
+        Some(_) if connections::has_one(pid, worker.pidfd.as_fd()) => return seen(shell, id),
+        Some(_) if now.since(started) < YOUNG => now.after(interval(looks).min(YOUNG_INTERVAL)),
         Some(_) => now.after(interval(looks)),
         // Gone, or not to be seen: a death is told by its pidfd long before this deadline.
         None if now.since(started) >= BLIND => return seen(shell, id),
