@@ -144,6 +144,25 @@ pub(crate) fn inherited_fd(number: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// getsockopt(SO_PEERCRED): the user at the other end of a connected unix socket.
+///
+/// Not rustix's: its type holds a pid above 0, and the kernel says 0 for a peer outside our pid namespace.
+pub(crate) fn peer_uid(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: both pointers are valid for the call, and `length` is the size of what the first one refers to.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(peer.uid)
+}
+
 /// Removes variables from our own environment.
 pub(crate) fn remove_variables(names: &[&str]) {
     for name in names {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with, sockopt};
+use rustix::net::{SocketFlags, accept_with};
 use steadfast_proto::control::{Answer, Refusal, Request};
 use steadfast_proto::exit::ExitCode;
 
@@ -13,6 +13,7 @@ use crate::control::connection::{Connection, Heard, Stage};
 use crate::listener::Listener;
 use crate::poller::{Interest, Token};
 use crate::shell::Shell;
+use crate::sys;
 use crate::timers::Timer;
 
 /// Connections at a time.
@@ -23,6 +24,8 @@ const ACCEPTS_MAX: usize = 16;
 const REQUEST_WITHIN: Duration = Duration::from_secs(2);
 /// Answers that wait must have been taken after so long.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+/// Root may speak to every supervisor.
+const ROOT: u32 = 0;
 /// How long until accepting is tried again when there is no fd at all.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -80,8 +83,7 @@ impl Server {
     }
 
     fn welcome(&mut self, shell: &mut Shell, fd: OwnedFd) {
-        let is_allowed =
-            sockopt::socket_peercred(&fd).is_ok_and(|peer| peer.uid.is_root() || peer.uid.as_raw() == shell.host.uid);
+        let is_allowed = sys::peer_uid(fd.as_fd()).is_ok_and(|uid| uid == ROOT || uid == shell.host.uid);
         let mut connection = Connection::new(fd);
         let refusal = if !is_allowed {
             Some(Refusal::new(ExitCode::NotAllowed, "only root and the supervisor's own user may speak to it"))
