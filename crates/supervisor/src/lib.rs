@@ -15,6 +15,7 @@ mod files;
 pub mod inherited;
 mod launch;
 mod leaving;
+mod leftovers;
 mod links;
 pub mod listen_error;
 pub mod listener;

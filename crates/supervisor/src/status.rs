@@ -1,6 +1,7 @@
 //! The status document: the policy's view with the shell's facts.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use steadfast_policy::class::Class;
 use steadfast_policy::ids::PoolId;
@@ -131,9 +132,17 @@ fn slots(shell: &mut Shell, view: &PoolView<'_>) -> Vec<Slot> {
     for seat in view.slots() {
         slots.insert(seat.slot.0, occupied(shell, view.id(), seat));
     }
-    // Seats of the target that nobody sits in: a worker will come.
-    for number in 1..=view.target() {
-        slots.entry(number).or_insert_with(|| empty(shell, view.id(), number));
+    // The lowest free seats, as many as workers are missing: there the next ones will sit.
+    let counts = view.counts();
+    let mut missing = view.target().saturating_sub(counts.starting + counts.ready);
+    for number in 1.. {
+        if missing == 0 {
+            break;
+        }
+        if let Entry::Vacant(seat) = slots.entry(number) {
+            seat.insert(empty(shell, view.id(), number));
+            missing -= 1;
+        }
     }
     slots.into_values().collect()
 }

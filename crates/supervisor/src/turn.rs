@@ -20,6 +20,7 @@ use crate::deaths;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
 use crate::leaving;
+use crate::leftovers;
 use crate::links;
 use crate::memory;
 use crate::orders;
@@ -224,6 +225,7 @@ impl Supervisor {
     }
 
     fn end(mut self) -> u8 {
+        leftovers::end_all();
         for socket in self.shell.pools.sockets() {
             socket.listener.borrow().unlink();
         }
