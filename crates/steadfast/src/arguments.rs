@@ -40,13 +40,7 @@ pub(crate) struct Arguments {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Target {
     /// The configuration file
-    #[arg(
-        short = 'c',
-        long = "config",
-        value_name = "FILE",
-        global = true,
-        display_order = 100
-    )]
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true, display_order = 100)]
     pub(crate) config: Option<PathBuf>,
     /// The supervisor's control socket
     #[arg(long, value_name = "PATH", global = true, display_order = 101)]
@@ -234,18 +228,11 @@ impl FromStr for Bounds {
 
     fn from_str(text: &str) -> Result<Bounds, String> {
         let number = |text: &str| {
-            text.parse::<u32>()
-                .map_err(|_| "no number of workers; write for example `4` or `2..8`".to_owned())
+            text.parse::<u32>().map_err(|_| "no number of workers; write for example `4` or `2..8`".to_owned())
         };
         match text.split_once("..") {
-            Some((min, max)) => Ok(Bounds {
-                min: number(min)?,
-                max: number(max)?,
-            }),
-            None => number(text).map(|both| Bounds {
-                min: both,
-                max: both,
-            }),
+            Some((min, max)) => Ok(Bounds { min: number(min)?, max: number(max)? }),
+            None => number(text).map(|both| Bounds { min: both, max: both }),
         }
     }
 }
@@ -261,15 +248,9 @@ impl FromStr for Seat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Seat, String> {
-        let help = || {
-            "no worker; write POOL/SLOT as `steadfast status` shows them, for example `site/2`"
-                .to_owned()
-        };
+        let help = || "no worker; write POOL/SLOT as `steadfast status` shows them, for example `site/2`".to_owned();
         let (pool, slot) = text.split_once('/').ok_or_else(help)?;
-        Ok(Seat {
-            pool: pool.to_owned(),
-            slot: slot.parse().map_err(|_| help())?,
-        })
+        Ok(Seat { pool: pool.to_owned(), slot: slot.parse().map_err(|_| help())? })
     }
 }
 
@@ -282,8 +263,7 @@ pub(crate) fn parse(
 ) -> Result<Arguments, clap::Error> {
     let mut command = Arguments::command();
     let matches = command.try_get_matches_from_mut(arguments)?;
-    let arguments =
-        Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     match (&arguments.verb, arguments.test) {
         (None, false) => {
             let message = "no verb; `steadfast -h` shows them all";

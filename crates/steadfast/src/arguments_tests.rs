@@ -27,28 +27,16 @@ fn run_takes_a_command_and_its_options() {
                 --user www-data --name site --log json --record r.log --control /tmp/c -- perl app.pl -c x --json";
     let arguments = read(line).expect("all of it");
     assert_eq!(arguments.target.control, Some("/tmp/c".into()));
-    assert_eq!(
-        arguments.target.config, None,
-        "-c behind -- is the program's"
-    );
-    let Some(Verb::Run(run)) = arguments.verb else {
-        panic!("run")
-    };
+    assert_eq!(arguments.target.config, None, "-c behind -- is the program's");
+    let Some(Verb::Run(run)) = arguments.verb else { panic!("run") };
     assert_eq!(run.command, ["perl", "app.pl", "-c", "x", "--json"]);
     assert_eq!(run.listen, ["unix:/tmp/x.sock", "127.0.0.1:9000"]);
-    assert_eq!(
-        (run.workers.as_deref(), run.log),
-        (Some("4..8"), Some(LogFormat::Json))
-    );
+    assert_eq!((run.workers.as_deref(), run.log), (Some("4..8"), Some(LogFormat::Json)));
 }
 
 #[test]
 fn the_target_may_stand_before_or_behind_the_verb() {
-    for line in [
-        "steadfast -c a.toml status",
-        "steadfast status -c a.toml",
-        "steadfast status --config a.toml",
-    ] {
+    for line in ["steadfast -c a.toml status", "steadfast status -c a.toml", "steadfast status --config a.toml"] {
         assert_eq!(read(line).expect(line).target.config, Some("a.toml".into()));
     }
 }
@@ -62,31 +50,15 @@ fn t_is_check() {
 
 #[test]
 fn bounds_and_seats_are_read() {
-    let Verb::Scale { workers, .. } = verb("steadfast scale site 4") else {
-        panic!("scale")
-    };
+    let Verb::Scale { workers, .. } = verb("steadfast scale site 4") else { panic!("scale") };
     assert_eq!(workers, Bounds { min: 4, max: 4 });
-    let Verb::Scale { workers, .. } = verb("steadfast scale site 0..8") else {
-        panic!("scale")
-    };
+    let Verb::Scale { workers, .. } = verb("steadfast scale site 0..8") else { panic!("scale") };
     assert_eq!(workers, Bounds { min: 0, max: 8 });
-    let Verb::Kill { seat } = verb("steadfast kill site/3") else {
-        panic!("kill")
-    };
-    assert_eq!(
-        seat,
-        Seat {
-            pool: "site".into(),
-            slot: 3
-        }
-    );
-    let Verb::Reload(reload) = verb("steadfast reload site --wait --timeout 90s") else {
-        panic!("reload")
-    };
+    let Verb::Kill { seat } = verb("steadfast kill site/3") else { panic!("kill") };
+    assert_eq!(seat, Seat { pool: "site".into(), slot: 3 });
+    let Verb::Reload(reload) = verb("steadfast reload site --wait --timeout 90s") else { panic!("reload") };
     assert_eq!(reload.timeout, Some(Duration::from_secs(90)));
-    let Verb::Events(events) = verb("steadfast events -f -n 5 --pool site --json") else {
-        panic!("events")
-    };
+    let Verb::Events(events) = verb("steadfast events -f -n 5 --pool site --json") else { panic!("events") };
     assert!(events.follow && events.json && events.number == 5);
 }
 
@@ -122,10 +94,7 @@ fn what_makes_no_sense_is_a_usage_error() {
 
 #[test]
 fn a_mistyped_verb_gets_a_suggestion() {
-    let text = read("steadfast relaod")
-        .expect_err("a typo")
-        .render()
-        .to_string();
+    let text = read("steadfast relaod").expect_err("a typo").render().to_string();
     assert!(text.contains("'reload'"), "{text}");
 }
 
@@ -135,10 +104,7 @@ fn help_fits_a_screen_and_has_examples() {
     let lines = text.lines().count();
     assert!((24..=50).contains(&lines), "{lines} lines:\n{text}");
     assert!(text.contains("Examples:"));
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 100),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     let text = help("steadfast run -h");
     let lines = text.lines().count();
     assert!((24..=50).contains(&lines), "{lines} lines:\n{text}");
@@ -152,13 +118,8 @@ fn help_fits_a_screen_and_has_examples() {
 #[test]
 fn every_verb_of_this_version_is_there_and_no_other() {
     let command = Arguments::command();
-    let verbs: Vec<&str> = command
-        .get_subcommands()
-        .map(clap::Command::get_name)
-        .collect();
-    let expected = [
-        "run", "check", "status", "events", "reload", "stop", "start", "restart", "scale", "drain",
-        "kill", "breaker",
-    ];
+    let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let expected =
+        ["run", "check", "status", "events", "reload", "stop", "start", "restart", "scale", "drain", "kill", "breaker"];
     assert_eq!(verbs, expected);
 }

@@ -49,17 +49,12 @@ impl Client {
         let socket = connect(path).map_err(|errno| unreachable(path, errno))?;
         let stream = UnixStream::from(socket);
         let ours = rustix::process::geteuid();
-        let peer =
-            net::sockopt::socket_peercred(&stream).map_err(|errno| unreachable(path, errno))?;
+        let peer = net::sockopt::socket_peercred(&stream).map_err(|errno| unreachable(path, errno))?;
         if !(ours.is_root() || peer.uid.is_root() || peer.uid == ours) {
-            let message = format!(
-                "{} is held by the user {}, not by a supervisor of yours",
-                path.display(),
-                peer.uid.as_raw()
-            );
+            let message =
+                format!("{} is held by the user {}, not by a supervisor of yours", path.display(), peer.uid.as_raw());
             return Err(Unreachable::Failed(
-                Failure::new(ExitCode::NotAllowed, message)
-                    .hint("name the right socket with --control PATH"),
+                Failure::new(ExitCode::NotAllowed, message).hint("name the right socket with --control PATH"),
             ));
         }
         Ok(Client {
@@ -76,11 +71,7 @@ impl Client {
     ///
     /// # Errors
     /// The request makes no sense, or the supervisor does not read it.
-    pub(crate) fn ask(
-        &mut self,
-        request: &Request,
-        within: Option<Duration>,
-    ) -> Result<(), Failure> {
+    pub(crate) fn ask(&mut self, request: &Request, within: Option<Duration>) -> Result<(), Failure> {
         request.check()?;
         self.deadline = within.map(|within| Instant::now() + within);
         let sent = self.stream.set_write_timeout(Some(AT_ONCE));
@@ -101,10 +92,7 @@ impl Client {
         loop {
             let mut input = &self.buffer[self.filled.clone()];
             let before = input.len();
-            let line = self
-                .lines
-                .next(&mut input)
-                .map(|line| line.map(<[u8]>::to_vec));
+            let line = self.lines.next(&mut input).map(|line| line.map(<[u8]>::to_vec));
             self.filled.start += before - input.len();
             match line {
                 Some(Ok(line)) => {
@@ -136,12 +124,8 @@ impl Client {
                 answer => meanwhile(answer, &line)?,
             }
         }
-        let message = format!(
-            "the supervisor on {} closed the connection before it had answered",
-            self.path.display()
-        );
-        Err(Failure::new(ExitCode::Failed, message)
-            .hint("it may be stopping; look at its messages"))
+        let message = format!("the supervisor on {} closed the connection before it had answered", self.path.display());
+        Err(Failure::new(ExitCode::Failed, message).hint("it may be stopping; look at its messages"))
     }
 
     /// The connection, to be waited for.
@@ -163,10 +147,7 @@ impl Client {
                 _ => return Err(self.late()),
             },
         };
-        let read = self
-            .stream
-            .set_read_timeout(left)
-            .and_then(|()| (&self.stream).read(&mut self.buffer));
+        let read = self.stream.set_read_timeout(left).and_then(|()| (&self.stream).read(&mut self.buffer));
         match read {
             Ok(count) => {
                 self.filled = 0..count;
@@ -180,31 +161,19 @@ impl Client {
     }
 
     fn late(&self) -> Failure {
-        let message = format!(
-            "the supervisor on {} has not answered in time",
-            self.path.display()
-        );
+        let message = format!("the supervisor on {} has not answered in time", self.path.display());
         Failure::new(ExitCode::TimedOut, message)
             .hint("it may be suspended or starved of processor time; its workers serve without it")
     }
 
     fn strange(&self, why: &str) -> Failure {
-        let message = format!(
-            "the answer from {} is not understood: {why}",
-            self.path.display()
-        );
-        Failure::new(ExitCode::Failed, message)
-            .hint("use the `steadfast` program that runs the supervisor")
+        let message = format!("the answer from {} is not understood: {why}", self.path.display());
+        Failure::new(ExitCode::Failed, message).hint("use the `steadfast` program that runs the supervisor")
     }
 
     fn failure(&self, what: &str, error: &io::Error) -> Failure {
-        let message = format!(
-            "cannot {what} the supervisor on {}: {}",
-            self.path.display(),
-            reason(error)
-        );
-        Failure::new(ExitCode::Failed, message)
-            .hint("try again; if it lasts, look at the supervisor's messages")
+        let message = format!("cannot {what} the supervisor on {}: {}", self.path.display(), reason(error));
+        Failure::new(ExitCode::Failed, message).hint("try again; if it lasts, look at the supervisor's messages")
     }
 }
 
@@ -215,11 +184,9 @@ fn connect(path: &Path) -> Result<OwnedFd, Errno> {
     let connected = match SocketAddrUnix::new(path) {
         // A path too long for a socket address can still be reached through a descriptor of its directory.
         Err(Errno::NAMETOOLONG) => {
-            let directory = File::open(path.parent().unwrap_or(Path::new("/")))
-                .map_err(|error| errno_of(&error))?;
+            let directory = File::open(path.parent().unwrap_or(Path::new("/"))).map_err(|error| errno_of(&error))?;
             let name = path.file_name().unwrap_or_default();
-            let short = Path::new("/proc/self/fd")
-                .join(std::os::fd::AsRawFd::as_raw_fd(&directory).to_string());
+            let short = Path::new("/proc/self/fd").join(std::os::fd::AsRawFd::as_raw_fd(&directory).to_string());
             net::connect(&socket, &SocketAddrUnix::new(short.join(name))?)
         }
         address => net::connect(&socket, &address?),
@@ -237,22 +204,14 @@ fn unreachable(path: &Path, errno: Errno) -> Unreachable {
     let path = path.display();
     match errno {
         Errno::NOENT | Errno::NOTDIR => Unreachable::Absent(format!("{path} (does not exist)")),
-        Errno::CONNREFUSED => {
-            Unreachable::Absent(format!("{path} (left behind: nobody listens on it)"))
-        }
+        Errno::CONNREFUSED => Unreachable::Absent(format!("{path} (left behind: nobody listens on it)")),
         Errno::ACCESS | Errno::PERM => Unreachable::Failed(
-            Failure::new(
-                ExitCode::NotAllowed,
-                format!("this user may not connect to {path}"),
-            )
-            .hint("become the user who runs the supervisor, for example with `sudo`"),
+            Failure::new(ExitCode::NotAllowed, format!("this user may not connect to {path}"))
+                .hint("become the user who runs the supervisor, for example with `sudo`"),
         ),
         Errno::AGAIN => Unreachable::Failed(
-            Failure::new(
-                ExitCode::TimedOut,
-                format!("the supervisor on {path} takes no more connections"),
-            )
-            .hint("it is suspended, or too many clients ask it; try again"),
+            Failure::new(ExitCode::TimedOut, format!("the supervisor on {path} takes no more connections"))
+                .hint("it is suspended, or too many clients ask it; try again"),
         ),
         other => {
             let why = reason(&io::Error::from(other));

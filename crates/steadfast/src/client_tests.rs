@@ -13,9 +13,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        Scene {
-            directory: tempfile::tempdir().expect("a directory"),
-        }
+        Scene { directory: tempfile::tempdir().expect("a directory") }
     }
 
     fn path(&self) -> PathBuf {
@@ -52,40 +50,21 @@ fn done(text: &str) -> Answer {
 #[test]
 fn the_final_answer_comes_after_progress() {
     let scene = Scene::new();
-    let mut bytes = control::encode_answer(&Answer::Progress {
-        text: "1 of 2".into(),
-    });
+    let mut bytes = control::encode_answer(&Answer::Progress { text: "1 of 2".into() });
     bytes.extend(control::encode_answer(&done("reloaded")));
     bytes.extend(control::encode_answer(&done("never read")));
     let supervisor = scene.answers(bytes);
     let mut client = Client::connect(&scene.path()).expect("connect");
-    client
-        .ask(
-            &Request::Stop {
-                pool: Some("site".into()),
-            },
-            Some(AT_ONCE),
-        )
-        .expect("ask");
+    client.ask(&Request::Stop { pool: Some("site".into()) }, Some(AT_ONCE)).expect("ask");
     let mut seen = Vec::new();
     let last = client.finish(|answer, _| {
         seen.push(answer);
         Ok(())
     });
     assert_eq!(last.expect("done").0, done("reloaded"));
-    assert_eq!(
-        seen,
-        [Answer::Progress {
-            text: "1 of 2".into()
-        }]
-    );
+    assert_eq!(seen, [Answer::Progress { text: "1 of 2".into() }]);
     let request = supervisor.join().expect("supervisor");
-    assert_eq!(
-        control::decode_request(&request),
-        Ok(Request::Stop {
-            pool: Some("site".into())
-        })
-    );
+    assert_eq!(control::decode_request(&request), Ok(Request::Stop { pool: Some("site".into()) }));
 }
 
 #[test]
@@ -93,10 +72,7 @@ fn a_refusal_becomes_a_failure_with_its_code() {
     let scene = Scene::new();
     let refusal = Refusal::new(ExitCode::NotAllowed, "not you").with_hint("sudo");
     let supervisor = scene.answers(control::encode_answer(&Answer::Error(refusal)));
-    assert_eq!(
-        ask(&scene.path()),
-        Err(Failure::new(ExitCode::NotAllowed, "not you").hint("sudo"))
-    );
+    assert_eq!(ask(&scene.path()), Err(Failure::new(ExitCode::NotAllowed, "not you").hint("sudo")));
     supervisor.join().expect("supervisor");
 }
 
@@ -104,10 +80,7 @@ fn a_refusal_becomes_a_failure_with_its_code() {
 fn garbage_halves_and_silence_are_told_apart() {
     for (bytes, told) in [
         (b"rubbish\n".to_vec(), "not understood"),
-        (
-            b"{\"ok\":true,\"type\":\"sing\"}\n".to_vec(),
-            "not understood",
-        ),
+        (b"{\"ok\":true,\"type\":\"sing\"}\n".to_vec(), "not understood"),
         (b"{\"ok\":true".to_vec(), "middle of a line"),
         (Vec::new(), "before it had answered"),
     ] {
@@ -126,12 +99,7 @@ fn a_supervisor_that_says_nothing_is_waited_for_until_the_deadline() {
     let scene = Scene::new();
     let _listener = UnixListener::bind(scene.path()).expect("bind");
     let mut client = Client::connect(&scene.path()).expect("connect");
-    client
-        .ask(
-            &Request::Status { pool: None },
-            Some(Duration::from_millis(20)),
-        )
-        .expect("ask");
+    client.ask(&Request::Status { pool: None }, Some(Duration::from_millis(20))).expect("ask");
     assert_eq!(client.next().expect_err("late").code, ExitCode::TimedOut);
 }
 
@@ -139,11 +107,7 @@ fn a_supervisor_that_says_nothing_is_waited_for_until_the_deadline() {
 fn a_full_backlog_is_an_answer_and_no_hang() {
     let scene = Scene::new();
     let socket = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("socket");
-    net::bind(
-        &socket,
-        &SocketAddrUnix::new(scene.path()).expect("address"),
-    )
-    .expect("bind");
+    net::bind(&socket, &SocketAddrUnix::new(scene.path()).expect("address")).expect("bind");
     net::listen(&socket, 0).expect("listen");
     let mut kept = Vec::new();
     let failure = loop {
@@ -160,13 +124,9 @@ fn a_full_backlog_is_an_answer_and_no_hang() {
 #[test]
 fn absent_and_left_behind_sockets_let_another_place_be_tried() {
     let scene = Scene::new();
-    assert!(
-        matches!(Client::connect(&scene.path()), Err(Unreachable::Absent(why)) if why.contains("does not exist"))
-    );
+    assert!(matches!(Client::connect(&scene.path()), Err(Unreachable::Absent(why)) if why.contains("does not exist")));
     drop(UnixListener::bind(scene.path()).expect("bind"));
-    assert!(
-        matches!(Client::connect(&scene.path()), Err(Unreachable::Absent(why)) if why.contains("left behind"))
-    );
+    assert!(matches!(Client::connect(&scene.path()), Err(Unreachable::Absent(why)) if why.contains("left behind")));
 }
 
 #[test]
@@ -176,15 +136,11 @@ fn a_socket_of_others_is_not_allowed() {
     std::fs::set_permissions(scene.path(), std::fs::Permissions::from_mode(0o000)).expect("chmod");
     if rustix::process::geteuid().is_root() {
         // No mode stops root; the mapping itself is what can be seen here.
-        let Unreachable::Failed(failure) = unreachable(&scene.path(), Errno::ACCESS) else {
-            panic!("failed")
-        };
+        let Unreachable::Failed(failure) = unreachable(&scene.path(), Errno::ACCESS) else { panic!("failed") };
         assert_eq!(failure.code, ExitCode::NotAllowed);
         return;
     }
-    let Err(Unreachable::Failed(failure)) = Client::connect(&scene.path()) else {
-        panic!("refused")
-    };
+    let Err(Unreachable::Failed(failure)) = Client::connect(&scene.path()) else { panic!("refused") };
     assert_eq!(failure.code, ExitCode::NotAllowed);
 }
 

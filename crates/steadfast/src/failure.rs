@@ -17,11 +17,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: ExitCode, message: impl Into<String>) -> Failure {
-        Failure {
-            code,
-            message: message.into(),
-            hint: None,
-        }
+        Failure { code, message: message.into(), hint: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
@@ -34,20 +30,13 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Failure::new(ExitCode::Good, "");
         }
-        Failure::new(
-            ExitCode::Failed,
-            format!("cannot write the result to stdout: {}", reason(error)),
-        )
+        Failure::new(ExitCode::Failed, format!("cannot write the result to stdout: {}", reason(error)))
     }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
-        Failure {
-            code: refusal.code,
-            message: refusal.message,
-            hint: refusal.hint,
-        }
+        Failure { code: refusal.code, message: refusal.message, hint: refusal.hint }
     }
 }
 
@@ -73,24 +62,15 @@ mod tests {
     #[test]
     fn a_refusal_keeps_its_exit_code_and_hint() {
         let failure = Failure::from(Refusal::new(ExitCode::TimedOut, "late").with_hint("wait"));
-        assert_eq!(
-            failure,
-            Failure::new(ExitCode::TimedOut, "late").hint("wait")
-        );
+        assert_eq!(failure, Failure::new(ExitCode::TimedOut, "late").hint("wait"));
     }
 
     #[test]
     fn a_reader_that_has_gone_is_no_failure() {
         let failure = Failure::of_stdout(&io::ErrorKind::BrokenPipe.into());
-        assert_eq!(
-            (failure.code, failure.message.as_str()),
-            (ExitCode::Good, "")
-        );
+        assert_eq!((failure.code, failure.message.as_str()), (ExitCode::Good, ""));
         let failure = Failure::of_stdout(&io::Error::from_raw_os_error(28));
         assert_eq!(failure.code, ExitCode::Failed);
-        assert_eq!(
-            failure.message,
-            "cannot write the result to stdout: No space left on device"
-        );
+        assert_eq!(failure.message, "cannot write the result to stdout: No space left on device");
     }
 }

@@ -37,17 +37,9 @@ fn verb(arguments: Arguments) -> u8 {
 
 /// Wrong arguments, or help and version, which clap hands over in the same way.
 fn usage(error: &clap::Error) -> u8 {
-    let style = if error.use_stderr() {
-        output::stderr_style()
-    } else {
-        output::stdout_style()
-    };
+    let style = if error.use_stderr() { output::stderr_style() } else { output::stdout_style() };
     let text = error.render();
-    let text = if style.colour {
-        text.ansi().to_string()
-    } else {
-        text.to_string()
-    };
+    let text = if style.colour { text.ansi().to_string() } else { text.to_string() };
     if error.use_stderr() {
         output::message(&text);
         return ExitCode::Usage.number();
@@ -62,15 +54,9 @@ fn usage(error: &clap::Error) -> u8 {
 }
 
 fn bug(info: &PanicHookInfo<'_>) -> String {
-    let place = info
-        .location()
-        .map(|place| format!(" at {}:{}", place.file(), place.line()))
-        .unwrap_or_default();
+    let place = info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
     let payload = info.payload();
-    let what = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let what = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let what = what.unwrap_or("no message");
     format!(
         "error: a defect in steadfast {}{place}: {what}\nhint: please report it with this line and what you typed\n",

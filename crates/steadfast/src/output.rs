@@ -45,26 +45,14 @@ impl Style {
 pub(crate) fn stdout_style() -> Style {
     let stdout = io::stdout();
     let terminal = stdout.is_terminal();
-    let width = if terminal {
-        rustix::termios::tcgetwinsize(&stdout).ok()
-    } else {
-        None
-    };
-    let width = width
-        .map(|size| usize::from(size.ws_col))
-        .filter(|&columns| columns > 0);
-    Style {
-        colour: wants_colour(terminal),
-        width,
-    }
+    let width = if terminal { rustix::termios::tcgetwinsize(&stdout).ok() } else { None };
+    let width = width.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0);
+    Style { colour: wants_colour(terminal), width }
 }
 
 /// The style of stderr.
 pub(crate) fn stderr_style() -> Style {
-    Style {
-        colour: wants_colour(io::stderr().is_terminal()),
-        width: None,
-    }
+    Style { colour: wants_colour(io::stderr().is_terminal()), width: None }
 }
 
 /// Whether somebody looks at stdout.
@@ -74,14 +62,8 @@ pub(crate) fn is_watched() -> bool {
 
 fn wants_colour(terminal: bool) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let forced =
-        env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
-    colour(
-        terminal,
-        set("NO_COLOR"),
-        forced,
-        env::var_os("TERM").is_some_and(|term| term == "dumb"),
-    )
+    let forced = env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
+    colour(terminal, set("NO_COLOR"), forced, env::var_os("TERM").is_some_and(|term| term == "dumb"))
 }
 
 /// <https://no-color.org> and <https://bixense.com/clicolors>: a refusal is stronger than a force.
@@ -95,10 +77,7 @@ const fn colour(terminal: bool, refused: bool, forced: bool, dumb: bool) -> bool
 /// As [`Failure::of_stdout`] has it.
 pub(crate) fn result(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::of_stdout(&error))
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::of_stdout(&error))
 }
 
 /// Writes a message to stderr. Nobody could be told if that fails.
@@ -117,11 +96,8 @@ fn render(failure: &Failure, style: Style) -> String {
     }
     let drawn = failure.message.trim_end();
     // A drawn report of the configuration has its own heads.
-    let mut text = if is_drawn(drawn) {
-        format!("{drawn}\n")
-    } else {
-        format!("{} {drawn}\n", style.paint(Paint::Bad, "error:"))
-    };
+    let mut text =
+        if is_drawn(drawn) { format!("{drawn}\n") } else { format!("{} {drawn}\n", style.paint(Paint::Bad, "error:")) };
     if let Some(hint) = &failure.hint {
         text.push_str(&format!("{} {hint}\n", style.paint(Paint::Strong, "hint:")));
     }
@@ -129,9 +105,8 @@ fn render(failure: &Failure, style: Style) -> String {
 }
 
 fn is_drawn(text: &str) -> bool {
-    let plain = text.trim_start_matches(|c: char| {
-        c == '\x1b' || c == '[' || c == ';' || c == 'm' || c.is_ascii_digit()
-    });
+    let plain =
+        text.trim_start_matches(|c: char| c == '\x1b' || c == '[' || c == ';' || c == 'm' || c.is_ascii_digit());
     plain.starts_with("error") || plain.starts_with("warning")
 }
 
@@ -152,45 +127,21 @@ mod tests {
     #[test]
     fn an_error_has_a_head_and_a_hint() {
         let failure = Failure::new(ExitCode::Failed, "it broke").hint("mend it");
-        assert_eq!(
-            render(&failure, Style::default()),
-            "error: it broke\nhint: mend it\n"
-        );
-        let coloured = render(
-            &failure,
-            Style {
-                colour: true,
-                width: None,
-            },
-        );
-        assert_eq!(
-            coloured,
-            "\x1b[31merror:\x1b[0m it broke\n\x1b[1mhint:\x1b[0m mend it\n"
-        );
+        assert_eq!(render(&failure, Style::default()), "error: it broke\nhint: mend it\n");
+        let coloured = render(&failure, Style { colour: true, width: None });
+        assert_eq!(coloured, "\x1b[31merror:\x1b[0m it broke\n\x1b[1mhint:\x1b[0m mend it\n");
     }
 
     #[test]
     fn a_drawn_report_keeps_its_own_head() {
-        for head in [
-            "error: unknown key",
-            "\x1b[1m\x1b[91merror\x1b[0m: unknown key",
-        ] {
-            let failure = Failure::new(
-                ExitCode::Configuration,
-                format!("{head}\n --> a.toml:1:1\n"),
-            );
-            assert_eq!(
-                render(&failure, Style::default()),
-                format!("{head}\n --> a.toml:1:1\n")
-            );
+        for head in ["error: unknown key", "\x1b[1m\x1b[91merror\x1b[0m: unknown key"] {
+            let failure = Failure::new(ExitCode::Configuration, format!("{head}\n --> a.toml:1:1\n"));
+            assert_eq!(render(&failure, Style::default()), format!("{head}\n --> a.toml:1:1\n"));
         }
     }
 
     #[test]
     fn nothing_is_said_when_nobody_listens() {
-        assert_eq!(
-            render(&Failure::new(ExitCode::Good, ""), Style::default()),
-            ""
-        );
+        assert_eq!(render(&Failure::new(ExitCode::Good, ""), Style::default()), "");
     }
 }

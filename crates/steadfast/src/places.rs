@@ -33,27 +33,19 @@ impl Around {
     /// The current directory has been removed or may not be read.
     pub(crate) fn here() -> Result<Around, Failure> {
         let directory = env::current_dir().map_err(|error| {
-            Failure::new(
-                ExitCode::Failed,
-                format!("cannot read the current directory: {}", reason(&error)),
-            )
-            .hint("go to one that exists")
+            Failure::new(ExitCode::Failed, format!("cannot read the current directory: {}", reason(&error)))
+                .hint("go to one that exists")
         })?;
         let surroundings = Surroundings {
             runtime_directory: env::var_os("RUNTIME_DIRECTORY"),
             xdg_runtime_dir: env::var_os("XDG_RUNTIME_DIR"),
             uid: rustix::process::geteuid().as_raw(),
         };
-        Ok(Around {
-            directory,
-            surroundings,
-        })
+        Ok(Around { directory, surroundings })
     }
 
     pub(crate) fn context(&self) -> Context {
-        Context {
-            directory: self.directory.clone(),
-        }
+        Context { directory: self.directory.clone() }
     }
 }
 
@@ -65,13 +57,13 @@ pub(crate) fn configuration(named: Option<&Path>, around: &Around) -> Result<Pat
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
-    let found = FILES
-        .iter()
-        .map(Path::new)
-        .find(|file| around.directory.join(file).exists());
+    let found = FILES.iter().map(Path::new).find(|file| around.directory.join(file).exists());
     found.map(Path::to_owned).ok_or_else(|| {
-        Failure::new(ExitCode::Configuration, format!("no configuration: neither ./{} nor {} exists", FILES[0], FILES[1]))
-            .hint("name a file with -c FILE, or run a program with `steadfast run --mode direct --listen ADDR -- COMMAND`")
+        Failure::new(
+            ExitCode::Configuration,
+            format!("no configuration: neither ./{} nor {} exists", FILES[0], FILES[1]),
+        )
+        .hint("name a file with -c FILE, or run a program with `steadfast run --mode direct --listen ADDR -- COMMAND`")
     })
 }
 
@@ -85,10 +77,7 @@ pub(crate) fn supervisor(target: &Target, around: &Around) -> Result<Client, Fai
         let path = around.directory.join(control);
         return match attempt(&path, &mut tried)? {
             Some(client) => Ok(client),
-            None => Err(nobody(
-                &tried,
-                "start one with `steadfast run`, or name another socket",
-            )),
+            None => Err(nobody(&tried, "start one with `steadfast run`, or name another socket")),
         };
     }
     if let Some(file) = &target.config {
@@ -97,17 +86,11 @@ pub(crate) fn supervisor(target: &Target, around: &Around) -> Result<Client, Fai
                 return Ok(client);
             }
         }
-        let hint = format!(
-            "start it with `steadfast run -c {}`, or name its socket with --control PATH",
-            file.display()
-        );
+        let hint =
+            format!("start it with `steadfast run -c {}`, or name its socket with --control PATH", file.display());
         return Err(nobody(&tried, &hint));
     }
-    for file in FILES
-        .map(Path::new)
-        .into_iter()
-        .filter(|file| around.directory.join(file).exists())
-    {
+    for file in FILES.map(Path::new).into_iter().filter(|file| around.directory.join(file).exists()) {
         // A file that is broken now may have been good when its supervisor started; the search goes on.
         for path in sockets_of(file, around).unwrap_or_default() {
             if let Some(client) = attempt(&path, &mut tried)? {
@@ -133,20 +116,14 @@ fn sockets_of(file: &Path, around: &Around) -> Result<Vec<PathBuf>, Failure> {
         Some(directory) => vec![around.directory.join(directory).join(control)],
         None => {
             let identity = Identity::File(&absolute).directory();
-            around
-                .surroundings
-                .bases()
-                .into_iter()
-                .map(|base| base.join(&identity).join(&control))
-                .collect()
+            around.surroundings.bases().into_iter().map(|base| base.join(&identity).join(&control)).collect()
         }
     };
     match loaded {
         // Its supervisor may run on: the file was good when it started.
         Err(report) if !places.iter().any(|place| place.exists()) => {
             let text = report.render(crate::output::stderr_style().colour);
-            Err(Failure::new(ExitCode::Configuration, text)
-                .hint("name the supervisor's socket with --control PATH"))
+            Err(Failure::new(ExitCode::Configuration, text).hint("name the supervisor's socket with --control PATH"))
         }
         _ => Ok(places),
     }
@@ -158,24 +135,14 @@ fn guess(file: &Path) -> (Option<PathBuf>, PathBuf) {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let value = |key: &str| {
         let mut values = text.lines().filter_map(|line| {
-            let rest = line
-                .trim_start()
-                .strip_prefix(key)?
-                .trim_start()
-                .strip_prefix('=')?
-                .trim_start();
+            let rest = line.trim_start().strip_prefix(key)?.trim_start().strip_prefix('=')?.trim_start();
             let quote = rest.chars().next().filter(|c| *c == '"' || *c == '\'')?;
-            rest[1..]
-                .split_once(quote)
-                .map(|(value, _)| PathBuf::from(value))
+            rest[1..].split_once(quote).map(|(value, _)| PathBuf::from(value))
         });
         values.next()
     };
     let base = file.parent().unwrap_or(Path::new("/"));
-    (
-        value("runtime-dir").map(|directory| base.join(directory)),
-        value("control").unwrap_or_else(|| SOCKET.into()),
-    )
+    (value("runtime-dir").map(|directory| base.join(directory)), value("control").unwrap_or_else(|| SOCKET.into()))
 }
 
 /// The supervisor that runs, if there is exactly one in the default places.
@@ -200,27 +167,17 @@ fn only_one(around: &Around, tried: &mut Vec<String>) -> Result<Client, Failure>
             Err(nobody(tried, hint))
         }
         (count, _) => {
-            let list: Vec<String> = found
-                .iter()
-                .map(|(path, _)| format!("\n  --control {}", path.display()))
-                .collect();
-            let message = format!(
-                "{count} supervisors run here, and none was named; choose one:{}",
-                list.concat()
-            );
-            Err(Failure::new(ExitCode::Usage, message)
-                .hint("name it with -c FILE or --control PATH"))
+            let list: Vec<String> = found.iter().map(|(path, _)| format!("\n  --control {}", path.display())).collect();
+            let message = format!("{count} supervisors run here, and none was named; choose one:{}", list.concat());
+            Err(Failure::new(ExitCode::Usage, message).hint("name it with -c FILE or --control PATH"))
         }
     }
 }
 
 fn sockets_under(base: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(base).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.path().join(SOCKET))
-        .filter(|path| path.exists())
-        .take(SOCKETS_MAX)
-        .collect();
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.path().join(SOCKET)).filter(|path| path.exists()).take(SOCKETS_MAX).collect();
     // `runtime-dir = "/run/steadfast"` puts the socket right there.
     paths.extend(Some(base.join(SOCKET)).filter(|path| path.exists()));
     paths.sort();
@@ -256,14 +213,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let base = directory.path().join("base");
         std::fs::create_dir(&base).expect("mkdir");
-        let surroundings = Surroundings {
-            runtime_directory: Some(base.into()),
-            ..Surroundings::default()
-        };
-        let around = Around {
-            directory: directory.path().to_owned(),
-            surroundings,
-        };
+        let surroundings = Surroundings { runtime_directory: Some(base.into()), ..Surroundings::default() };
+        let around = Around { directory: directory.path().to_owned(), surroundings };
         (directory, around)
     }
 
@@ -277,20 +228,11 @@ mod tests {
     #[test]
     fn a_named_socket_is_the_only_one_tried() {
         let (directory, around) = scene();
-        let target = Target {
-            control: Some("here.sock".into()),
-            ..Target::default()
-        };
+        let target = Target { control: Some("here.sock".into()), ..Target::default() };
         let failure = supervisor(&target, &around).expect_err("nobody");
         assert_eq!(failure.code, ExitCode::Failed);
         let path = directory.path().join("here.sock");
-        assert_eq!(
-            failure.message,
-            format!(
-                "no supervisor answers on {} (does not exist)",
-                path.display()
-            )
-        );
+        assert_eq!(failure.message, format!("no supervisor answers on {} (does not exist)", path.display()));
         let _listener = listen(&path);
         supervisor(&target, &around).expect("connected");
     }
@@ -300,10 +242,7 @@ mod tests {
         let (directory, around) = scene();
         let file = directory.path().join("a.toml");
         std::fs::write(&file, GOOD).expect("write");
-        let target = Target {
-            config: Some("a.toml".into()),
-            ..Target::default()
-        };
+        let target = Target { config: Some("a.toml".into()), ..Target::default() };
         let failure = supervisor(&target, &around).expect_err("nobody");
         assert!(failure.hint.expect("a hint").contains("run -c a.toml"));
         let identity = Identity::File(&file).directory();
@@ -317,10 +256,7 @@ mod tests {
     fn a_broken_file_without_a_supervisor_is_shown() {
         let (directory, around) = scene();
         std::fs::write(directory.path().join("a.toml"), "[pool").expect("write");
-        let target = Target {
-            config: Some("a.toml".into()),
-            ..Target::default()
-        };
+        let target = Target { config: Some("a.toml".into()), ..Target::default() };
         let failure = supervisor(&target, &around).expect_err("broken");
         assert_eq!(failure.code, ExitCode::Configuration);
     }
@@ -334,10 +270,7 @@ mod tests {
         supervisor(&Target::default(), &around).expect("connected");
         let broken = "[supervisor]\n runtime-dir= \"rt\" # here\ncontrol = 'c.sock'\n[pool";
         std::fs::write(directory.path().join("steadfast.toml"), broken).expect("write");
-        let target = Target {
-            config: Some("steadfast.toml".into()),
-            ..Target::default()
-        };
+        let target = Target { config: Some("steadfast.toml".into()), ..Target::default() };
         supervisor(&target, &around).expect("connected though the file is broken now");
     }
 
@@ -346,21 +279,13 @@ mod tests {
         let (_directory, around) = scene();
         let base = around.surroundings.base();
         let failure = supervisor(&Target::default(), &around).expect_err("nobody");
-        assert!(
-            failure
-                .message
-                .contains(&format!("{}/*/control.sock", base.display())),
-            "{failure:?}"
-        );
+        assert!(failure.message.contains(&format!("{}/*/control.sock", base.display())), "{failure:?}");
         let _one = listen(&base.join("app-1/control.sock"));
         supervisor(&Target::default(), &around).expect("connected");
         let _two = listen(&base.join("app-2/control.sock"));
         let failure = supervisor(&Target::default(), &around).expect_err("which one?");
         assert_eq!(failure.code, ExitCode::Usage);
-        assert!(
-            failure.message.contains("app-1") && failure.message.contains("app-2"),
-            "{failure:?}"
-        );
+        assert!(failure.message.contains("app-1") && failure.message.contains("app-2"), "{failure:?}");
     }
 
     #[test]
@@ -372,9 +297,6 @@ mod tests {
         let failure = configuration(None, &around).expect_err("none");
         assert_eq!(failure.code, ExitCode::Configuration);
         std::fs::write(directory.path().join("steadfast.toml"), GOOD).expect("write");
-        assert_eq!(
-            configuration(None, &around),
-            Ok(PathBuf::from("steadfast.toml"))
-        );
+        assert_eq!(configuration(None, &around), Ok(PathBuf::from("steadfast.toml")));
     }
 }

@@ -12,12 +12,8 @@ const GAP: &str = "  ";
 
 /// The whole table.
 pub(crate) fn draw(status: &Status, now: Timestamp, style: Style) -> String {
-    let up = since(&status.since, now)
-        .map(|age| format!(", up {}", short_duration(age)))
-        .unwrap_or_default();
-    let phase = serde_json::to_value(status.phase)
-        .ok()
-        .and_then(|word| word.as_str().map(str::to_owned));
+    let up = since(&status.since, now).map(|age| format!(", up {}", short_duration(age))).unwrap_or_default();
+    let phase = serde_json::to_value(status.phase).ok().and_then(|word| word.as_str().map(str::to_owned));
     let mut text = format!(
         "{} {}, pid {}, {}{up}\n",
         style.paint(Paint::Strong, "steadfast"),
@@ -29,14 +25,8 @@ pub(crate) fn draw(status: &Status, now: Timestamp, style: Style) -> String {
         text.push_str("no pools\n");
         return text;
     }
-    let pools = Grid::of(
-        std::iter::once(POOL_HEAD.map(Cell::head)).chain(status.pools.iter().map(pool_row)),
-    );
-    let rows = status
-        .pools
-        .iter()
-        .flat_map(|pool| &pool.slots)
-        .map(|slot| slot_row(slot, now));
+    let pools = Grid::of(std::iter::once(POOL_HEAD.map(Cell::head)).chain(status.pools.iter().map(pool_row)));
+    let rows = status.pools.iter().flat_map(|pool| &pool.slots).map(|slot| slot_row(slot, now));
     let slots = Grid::of(std::iter::once(SLOT_HEAD.map(Cell::head)).chain(rows));
     text.push_str(&pools.line(0, "", style));
     let mut next_slot = 1;
@@ -97,11 +87,7 @@ fn pool_row(pool: &Pool) -> [Cell; 6] {
         Cell::new(clean(&pool.name), Align::Left, Some(Paint::Strong)),
         Cell::new(pool.state.word(), Align::Left, paint),
         Cell::new(generation, Align::Right, None),
-        Cell::new(
-            format!("{}/{}", pool.workers.serving, pool.workers.total),
-            Align::Right,
-            None,
-        ),
+        Cell::new(format!("{}/{}", pool.workers.serving, pool.workers.target), Align::Right, None),
         Cell::new(pool.breaker.state.word(), Align::Left, breaker),
         Cell::new(ended(pool), Align::Left, None),
     ]
@@ -109,53 +95,31 @@ fn pool_row(pool: &Pool) -> [Cell; 6] {
 
 /// How many workers ended in which way.
 fn ended(pool: &Pool) -> String {
-    let words = pool
-        .exits
-        .iter()
-        .filter(|(_, count)| **count > 0)
-        .map(|(class, count)| format!("{count} {class}"));
+    let words = pool.exits.iter().filter(|(_, count)| **count > 0).map(|(class, count)| format!("{count} {class}"));
     let words: Vec<String> = words.collect();
-    if words.is_empty() {
-        "-".to_owned()
-    } else {
-        clean(&words.join(", "))
-    }
+    if words.is_empty() { "-".to_owned() } else { clean(&words.join(", ")) }
 }
 
 /// Why a pool is not well, and when it tries again.
 fn reasons(pool: &Pool, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
-    let is_well = matches!(
-        pool.state,
-        PoolState::Serving | PoolState::Asleep | PoolState::Stopped
-    );
+    let is_well = matches!(pool.state, PoolState::Serving | PoolState::Asleep | PoolState::Stopped);
     if is_well && pool.breaker.state == BreakerState::Closed {
         return lines;
     }
-    let last = || {
-        pool.last_exit
-            .as_ref()
-            .map(|exit| format!("the last end: {}", exit_words(exit, now)))
-    };
-    let breaker = || {
-        (pool.breaker.state != BreakerState::Closed)
-            .then(|| pool.breaker.reason.clone())
-            .flatten()
-    };
+    let last = || pool.last_exit.as_ref().map(|exit| format!("the last end: {}", exit_words(exit, now)));
+    let breaker = || (pool.breaker.state != BreakerState::Closed).then(|| pool.breaker.reason.clone()).flatten();
     if let Some(reason) = pool.reason.clone().or_else(last).or_else(breaker) {
         lines.push(format!("reason: {}", clean(&reason)));
     }
-    if let Some(wait) = pool
-        .breaker
-        .until
-        .as_deref()
-        .and_then(|time| until(time, now))
-    {
-        let name = clean(&pool.name);
-        lines.push(format!(
-            "next trial in {}; at once: steadfast breaker {name} reset",
-            short_duration(wait)
-        ));
+    if let Some(wait) = pool.breaker.until.as_deref().and_then(|time| until(time, now)) {
+        let (name, wait) = (clean(&pool.name), short_duration(wait));
+        lines.push(match pool.breaker.state {
+            BreakerState::HalfOpen => format!("a trial worker serves; it has passed in {wait} if it goes on"),
+            BreakerState::Open | BreakerState::Closed => {
+                format!("next trial in {wait}; at once: steadfast breaker {name} reset")
+            }
+        });
     }
     lines
 }
@@ -164,43 +128,21 @@ fn slot_row(slot: &Slot, now: Timestamp) -> [Cell; 7] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let paint = match slot.state {
         SlotState::Ready | SlotState::Idle | SlotState::Busy => None,
-        SlotState::Starting | SlotState::Verifying | SlotState::Draining | SlotState::Stopping => {
-            Some(Paint::Warning)
-        }
+        SlotState::Starting | SlotState::Verifying | SlotState::Draining | SlotState::Stopping => Some(Paint::Warning),
         SlotState::Killed | SlotState::Lost => Some(Paint::Bad),
         SlotState::Waiting => Some(Paint::Faint),
     };
-    let mut notes: Vec<String> = slot
-        .last_exit
-        .iter()
-        .map(|exit| exit_words(exit, now))
-        .collect();
-    notes.extend(
-        slot.text
-            .as_ref()
-            .map(|text| format!("says: {}", clean(text))),
-    );
+    let mut notes: Vec<String> = slot.last_exit.iter().map(|exit| exit_words(exit, now)).collect();
+    notes.extend(slot.text.as_ref().map(|text| format!("says: {}", clean(text))));
     let age = since(&slot.since, now).map(short_duration);
     [
         Cell::new(slot.slot.to_string(), Align::Right, None),
-        Cell::new(
-            or_dash(slot.pid.map(|pid| pid.to_string())),
-            Align::Right,
-            None,
-        ),
+        Cell::new(or_dash(slot.pid.map(|pid| pid.to_string())), Align::Right, None),
         Cell::new(slot.state.word(), Align::Left, paint),
-        Cell::new(
-            or_dash(slot.requests.map(|count| count.to_string())),
-            Align::Right,
-            None,
-        ),
+        Cell::new(or_dash(slot.requests.map(|count| count.to_string())), Align::Right, None),
         Cell::new(or_dash(slot.pss.or(slot.rss).map(size)), Align::Right, None),
         Cell::new(or_dash(age), Align::Right, None),
-        Cell::new(
-            or_dash(Some(notes.join("; ")).filter(|notes| !notes.is_empty())),
-            Align::Left,
-            None,
-        ),
+        Cell::new(or_dash(Some(notes.join("; ")).filter(|notes| !notes.is_empty())), Align::Left, None),
     ]
 }
 
@@ -219,11 +161,7 @@ fn exit_words(exit: &LastExit, now: Timestamp) -> String {
     if let Some(age) = since(&exit.at, now) {
         text.push_str(&format!(", {} ago", short_duration(age)));
     }
-    let last = exit
-        .stderr
-        .iter()
-        .rev()
-        .find(|line| !line.trim().is_empty());
+    let last = exit.stderr.iter().rev().find(|line| !line.trim().is_empty());
     if let Some(words) = exit.message.as_ref().or(last) {
         text.push_str(&format!(": {}", clean(words.trim())));
     }
@@ -245,11 +183,7 @@ struct Cell {
 
 impl Cell {
     fn new(text: impl Into<String>, align: Align, paint: Option<Paint>) -> Cell {
-        Cell {
-            text: text.into(),
-            align,
-            paint,
-        }
+        Cell { text: text.into(), align, paint }
     }
 
     fn head((text, align): (&str, Align)) -> Cell {
@@ -287,21 +221,14 @@ impl<const N: usize> Grid<N> {
             let is_last = column + 1 == N;
             let text = match cell.align {
                 _ if is_last => {
-                    let left = Style {
-                        width: style.width.map(|all| all.saturating_sub(used)),
-                        ..style
-                    };
+                    let left = Style { width: style.width.map(|all| all.saturating_sub(used)), ..style };
                     fit(&cell.text, left)
                 }
                 Align::Left => format!("{:<width$}", cell.text),
                 Align::Right => format!("{:>width$}", cell.text),
             };
             used += width;
-            line.push_str(
-                &cell
-                    .paint
-                    .map_or(text.clone(), |paint| style.paint(paint, &text)),
-            );
+            line.push_str(&cell.paint.map_or(text.clone(), |paint| style.paint(paint, &text)));
         }
         line.push('\n');
         line

@@ -35,14 +35,7 @@ fn pool(name: &str, state: PoolState, slots: Vec<Slot>) -> Pool {
         proven: true,
         previous: Some(2),
         zygote: None,
-        workers: Workers {
-            min: 2,
-            max: 2,
-            target: 2,
-            total,
-            serving,
-            ..Workers::default()
-        },
+        workers: Workers { min: 2, max: 2, target: 2, total, serving, ..Workers::default() },
         queue: None,
         breaker: Breaker {
             state: BreakerState::Closed,
@@ -92,12 +85,7 @@ fn exit() -> LastExit {
 }
 
 fn down() -> Pool {
-    let waiting = |number| Slot {
-        pid: None,
-        rss: None,
-        last_exit: Some(exit()),
-        ..slot(number, SlotState::Waiting)
-    };
+    let waiting = |number| Slot { pid: None, rss: None, last_exit: Some(exit()), ..slot(number, SlotState::Waiting) };
     let mut pool = pool("app", PoolState::Down, vec![waiting(1), waiting(2)]);
     pool.breaker.state = BreakerState::Open;
     pool.breaker.until = Some("2026-11-23T12:00:08Z".into());
@@ -118,11 +106,7 @@ fn serving() {
     killed.requests = Some(9);
     killed.text = Some("warm".into());
     insta::assert_snapshot!(draw(
-        &status(vec![pool(
-            "site",
-            PoolState::Serving,
-            vec![slot(1, SlotState::Idle), killed]
-        )]),
+        &status(vec![pool("site", PoolState::Serving, vec![slot(1, SlotState::Idle), killed])]),
         now(),
         Style::default()
     ));
@@ -130,19 +114,11 @@ fn serving() {
 
 #[test]
 fn degraded_with_a_reload_under_way_beside_a_pool_that_stops() {
-    let mut site = pool(
-        "site",
-        PoolState::Degraded,
-        vec![slot(1, SlotState::Ready), slot(2, SlotState::Starting)],
-    );
+    let mut site = pool("site", PoolState::Degraded, vec![slot(1, SlotState::Ready), slot(2, SlotState::Starting)]);
     site.workers.serving = 1;
     site.candidate = Some(4);
     site.reason = Some("1 of 2 workers serve".into());
-    let maps = pool(
-        "maps-and-more",
-        PoolState::Stopping,
-        vec![slot(1, SlotState::Draining)],
-    );
+    let maps = pool("maps-and-more", PoolState::Stopping, vec![slot(1, SlotState::Draining)]);
     insta::assert_snapshot!(draw(&status(vec![maps, site]), now(), Style::default()));
 }
 
@@ -153,14 +129,7 @@ fn down_with_a_reason() {
 
 #[test]
 fn down_in_colour_on_a_narrow_terminal() {
-    let text = draw(
-        &status(vec![down()]),
-        now(),
-        Style {
-            colour: true,
-            width: Some(60),
-        },
-    );
+    let text = draw(&status(vec![down()]), now(), Style { colour: true, width: Some(60) });
     let mut plain = String::new();
     let mut is_escape = false;
     for c in text.chars() {
@@ -171,10 +140,7 @@ fn down_in_colour_on_a_narrow_terminal() {
             _ => {}
         }
     }
-    assert!(
-        plain.lines().all(|line| line.chars().count() <= 60),
-        "{plain}"
-    );
+    assert!(plain.lines().all(|line| line.chars().count() <= 60), "{plain}");
     insta::assert_snapshot!(text.replace('\x1b', "^"));
 }
 
@@ -183,10 +149,7 @@ fn the_supervisors_reason_comes_before_our_own() {
     let mut pool = down();
     pool.reason = Some("exited with 3 (EX_PRELOAD): no database".into());
     let text = draw(&status(vec![pool]), now(), Style::default());
-    assert!(
-        text.contains("  reason: exited with 3 (EX_PRELOAD): no database\n"),
-        "{text}"
-    );
+    assert!(text.contains("  reason: exited with 3 (EX_PRELOAD): no database\n"), "{text}");
 }
 
 #[test]
@@ -196,10 +159,7 @@ fn empty() {
 
 #[test]
 fn a_text_is_cut_only_when_it_does_not_fit() {
-    let style = Style {
-        colour: false,
-        width: Some(4),
-    };
+    let style = Style { colour: false, width: Some(4) };
     assert_eq!(fit("abcd", style), "abcd");
     assert_eq!(fit("abcde", style), "abc…");
     assert_eq!(fit("abcde", Style::default()), "abcde");

@@ -17,11 +17,7 @@ use crate::places::{self, Around};
 use crate::units::clean;
 use crate::verbs::run::broken;
 
-pub(super) fn check(
-    arguments: &Check,
-    target: &Target,
-    around: &Around,
-) -> Result<ExitCode, Failure> {
+pub(super) fn check(arguments: &Check, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
     let file = places::configuration(target.config.as_deref(), around)?;
     let (loaded, report) = match read(&file, around) {
         Ok(loaded) => {
@@ -33,11 +29,8 @@ pub(super) fn check(
     let mut boots = Vec::new();
     if let (Some(loaded), true) = (&loaded, arguments.boot) {
         boots = boot::boot_check(loaded, &around.directory).map_err(|why| {
-            Failure::new(
-                ExitCode::Failed,
-                format!("cannot start a worker to try {}: {why}", file.display()),
-            )
-            .hint("leave out --boot to check the file alone")
+            Failure::new(ExitCode::Failed, format!("cannot start a worker to try {}: {why}", file.display()))
+                .hint("leave out --boot to check the file alone")
         })?;
     }
     let is_good = loaded.is_some() && boots.iter().all(|boot| boot.ok);
@@ -55,11 +48,7 @@ pub(super) fn check(
             }
         }
     }
-    Ok(if is_good {
-        ExitCode::Good
-    } else {
-        ExitCode::Configuration
-    })
+    Ok(if is_good { ExitCode::Good } else { ExitCode::Configuration })
 }
 
 /// The file by itself, then against this machine.
@@ -88,42 +77,19 @@ fn document(report: &Report, is_good: bool, boots: &[BootOutcome]) -> Result<Str
     }
     let boot = boots
         .iter()
-        .map(|boot| Boot {
-            pool: &boot.pool,
-            ok: boot.ok,
-            message: &boot.message,
-            stderr: &boot.stderr,
-        })
+        .map(|boot| Boot { pool: &boot.pool, ok: boot.ok, message: &boot.message, stderr: &boot.stderr })
         .collect();
-    serde_json::to_string(&Document {
-        ok: is_good,
-        report,
-        boot,
-    })
-    .map(|text| format!("{text}\n"))
-    .map_err(|error| {
-        Failure::new(
-            ExitCode::Bug,
-            format!("the report cannot be written as JSON: {error}"),
-        )
-    })
+    serde_json::to_string(&Document { ok: is_good, report, boot })
+        .map(|text| format!("{text}\n"))
+        .map_err(|error| Failure::new(ExitCode::Bug, format!("the report cannot be written as JSON: {error}")))
 }
 
 /// What became of each canary, and what it said where it failed.
 fn drawn(boots: &[BootOutcome], style: Style) -> String {
     let mut text = String::new();
     for boot in boots {
-        let (paint, word) = if boot.ok {
-            (Paint::Good, "ok")
-        } else {
-            (Paint::Bad, "failed")
-        };
-        text.push_str(&format!(
-            "{}: {}, {}\n",
-            clean(&boot.pool),
-            style.paint(paint, word),
-            clean(&boot.message)
-        ));
+        let (paint, word) = if boot.ok { (Paint::Good, "ok") } else { (Paint::Bad, "failed") };
+        text.push_str(&format!("{}: {}, {}\n", clean(&boot.pool), style.paint(paint, word), clean(&boot.message)));
         if !boot.ok {
             for line in &boot.stderr {
                 text.push_str(&format!("  | {}\n", clean(line)));

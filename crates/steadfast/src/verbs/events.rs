@@ -14,16 +14,8 @@ use crate::output::{self, Paint, Style};
 use crate::places::{self, Around};
 use crate::units::clean;
 
-pub(super) fn events(
-    events: &Events,
-    target: &Target,
-    around: &Around,
-) -> Result<ExitCode, Failure> {
-    let request = Request::Events {
-        n: events.number,
-        follow: events.follow,
-        pool: events.pool.clone(),
-    };
+pub(super) fn events(events: &Events, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
+    let request = Request::Events { n: events.number, follow: events.follow, pool: events.pool.clone() };
     request.check()?;
     let mut client = places::supervisor(target, around)?;
     client.ask(&request, if events.follow { None } else { Some(AT_ONCE) })?;
@@ -35,10 +27,7 @@ pub(super) fn events(
         match client.next()?.map(|(answer, _)| answer) {
             Some(Answer::Event { event }) if events.json => {
                 let line = serde_json::to_string(&event).map_err(|error| {
-                    Failure::new(
-                        ExitCode::Bug,
-                        format!("an event cannot be written as JSON: {error}"),
-                    )
+                    Failure::new(ExitCode::Bug, format!("an event cannot be written as JSON: {error}"))
                 })?;
                 output::result(&format!("{line}\n"))?;
             }
@@ -47,8 +36,9 @@ pub(super) fn events(
             Some(Answer::Done { .. }) => return Ok(ExitCode::Good),
             Some(Answer::Status { .. } | Answer::Progress { .. }) => {}
             None => {
-                return Err(Failure::new(ExitCode::Failed, "the supervisor has ended the stream of events")
-                    .hint("it has stopped, or this reader was too slow for it; start again with `steadfast events -f`"));
+                return Err(Failure::new(ExitCode::Failed, "the supervisor has ended the stream of events").hint(
+                    "it has stopped, or this reader was too slow for it; start again with `steadfast events -f`",
+                ));
             }
         }
     }
@@ -58,10 +48,7 @@ pub(super) fn events(
 /// otherwise notice only with the next event.
 fn wait(client: &Client) -> bool {
     let stdout = std::io::stdout();
-    let mut fds = [
-        PollFd::new(client.stream(), PollFlags::IN),
-        PollFd::new(&stdout, PollFlags::empty()),
-    ];
+    let mut fds = [PollFd::new(client.stream(), PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
     // An interrupted or failed poll leaves the waiting to the read.
     let _ = poll(&mut fds, None);
     let gone = fds[1].revents().contains(PollFlags::ERR);
@@ -79,14 +66,7 @@ fn line(event: &Event, style: Style) -> String {
     let text = paint.map_or(text.clone(), |paint| style.paint(paint, &text));
     let time = style.paint(Paint::Faint, &clean(&event.time));
     let mut lines = format!("{time} {} {text}\n", place(event));
-    for words in event
-        .fields
-        .get("stderr")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
+    for words in event.fields.get("stderr").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         lines.push_str(&format!("  | {}\n", clean(words)));
     }
     lines
@@ -129,11 +109,7 @@ mod tests {
     use super::*;
 
     fn event() -> Event {
-        let mut event = Event::new(
-            "2026-11-23T12:00:00Z".into(),
-            Level::Warning,
-            "worker-exited",
-        );
+        let mut event = Event::new("2026-11-23T12:00:00Z".into(), Level::Warning, "worker-exited");
         event.pool = Some("site".into());
         event.slot = Some(2);
         event.generation = Some(3);
@@ -153,14 +129,9 @@ mod tests {
     #[test]
     fn last_words_stand_below() {
         let mut event = event();
-        event
-            .fields
-            .insert("stderr".into(), vec!["one", "t\two"].into());
+        event.fields.insert("stderr".into(), vec!["one", "t\two"].into());
         let text = line(&event, Style::default());
-        assert!(
-            text.ends_with("database\n  | one\n  | t\u{fffd}wo\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("database\n  | one\n  | t\u{fffd}wo\n"), "{text}");
     }
 
     #[test]
@@ -168,21 +139,12 @@ mod tests {
         let mut event = Event::new("2026-11-23T12:00:00Z".into(), Level::Info, "pool-scaled");
         event.fields.insert("max".into(), 4.into());
         event.times = Some(2);
-        assert_eq!(
-            line(&event, Style::default()),
-            "2026-11-23T12:00:00Z steadfast pool-scaled max=4 ×2\n"
-        );
+        assert_eq!(line(&event, Style::default()), "2026-11-23T12:00:00Z steadfast pool-scaled max=4 ×2\n");
     }
 
     #[test]
     fn a_grave_event_is_coloured_where_colours_are() {
-        let coloured = line(
-            &event(),
-            Style {
-                colour: true,
-                width: None,
-            },
-        );
+        let coloured = line(&event(), Style { colour: true, width: None });
         assert!(coloured.contains("\x1b[33mworker-exited"), "{coloured:?}");
     }
 }

@@ -35,19 +35,9 @@ pub(crate) fn perform(arguments: Arguments) -> Result<u8, Failure> {
         Verb::Stop { pool } => order(&Request::Stop { pool }),
         Verb::Start { pool } => order(&Request::Start { pool }),
         Verb::Restart { pool } => order(&Request::Restart { pool }),
-        Verb::Scale { pool, workers } => order(&Request::Scale {
-            pool,
-            min: workers.min,
-            max: workers.max,
-        }),
-        Verb::Drain { seat } => order(&Request::Drain {
-            pool: seat.pool,
-            slot: seat.slot,
-        }),
-        Verb::Kill { seat } => order(&Request::Kill {
-            pool: seat.pool,
-            slot: seat.slot,
-        }),
+        Verb::Scale { pool, workers } => order(&Request::Scale { pool, min: workers.min, max: workers.max }),
+        Verb::Drain { seat } => order(&Request::Drain { pool: seat.pool, slot: seat.slot }),
+        Verb::Kill { seat } => order(&Request::Kill { pool: seat.pool, slot: seat.slot }),
         Verb::Breaker { pool, action } => {
             let action = match action {
                 Action::Reset => BreakerAction::Reset,

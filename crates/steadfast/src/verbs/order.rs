@@ -11,11 +11,7 @@ use crate::places::{self, Around};
 use crate::units::clean;
 
 /// Gives the order and tells what the supervisor says.
-pub(super) fn order(
-    request: &Request,
-    target: &Target,
-    around: &Around,
-) -> Result<ExitCode, Failure> {
+pub(super) fn order(request: &Request, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
     request.check()?;
     let mut client = places::supervisor(target, around)?;
     client.ask(request, Some(AT_ONCE))?;

@@ -15,19 +15,9 @@ use crate::units::clean;
 /// The supervisor keeps the time itself; we only leave when even that does not come.
 const LATER: Duration = Duration::from_secs(5);
 
-pub(super) fn reload(
-    reload: Reload,
-    target: &Target,
-    around: &Around,
-) -> Result<ExitCode, Failure> {
-    let timeout_ms = reload
-        .timeout
-        .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    let request = Request::Reload {
-        pool: reload.pool,
-        wait: reload.wait,
-        timeout_ms,
-    };
+pub(super) fn reload(reload: Reload, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
+    let timeout_ms = reload.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    let request = Request::Reload { pool: reload.pool, wait: reload.wait, timeout_ms };
     request.check()?;
     let mut client = places::supervisor(target, around)?;
     let within = match (reload.wait, reload.timeout) {

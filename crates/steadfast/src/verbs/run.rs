@@ -34,22 +34,12 @@ pub(super) fn run(arguments: Run, target: Target, around: &Around) -> Result<u8,
         loaded.config.supervisor.log = log_of(log);
     }
     let directory = around.directory.clone();
-    Ok(run::run(Options {
-        loaded,
-        source,
-        directory,
-        record,
-        control,
-        version: env!("CARGO_PKG_VERSION"),
-    }))
+    Ok(run::run(Options { loaded, source, directory, record, control, version: env!("CARGO_PKG_VERSION") }))
 }
 
 /// The report as a failure; drawn, it has its own heads and hints.
 pub(super) fn broken(report: &Report) -> Failure {
-    Failure::new(
-        ExitCode::Configuration,
-        report.render(output::stderr_style().colour),
-    )
+    Failure::new(ExitCode::Configuration, report.render(output::stderr_style().colour))
 }
 
 fn command_line(arguments: Run, target: Target) -> CommandLine {
@@ -84,13 +74,8 @@ mod tests {
 
     fn perform(line: &str) -> Failure {
         let arguments = parse(line.split_whitespace()).expect(line);
-        let Some(Verb::Run(run_arguments)) = arguments.verb else {
-            panic!("run")
-        };
-        let around = Around {
-            directory: "/nowhere".into(),
-            surroundings: Surroundings::default(),
-        };
+        let Some(Verb::Run(run_arguments)) = arguments.verb else { panic!("run") };
+        let around = Around { directory: "/nowhere".into(), surroundings: Surroundings::default() };
         run(run_arguments, arguments.target, &around).expect_err("refused")
     }
 
@@ -100,39 +85,22 @@ mod tests {
         for option in ["--verify /health", "--ops 127.0.0.1:2", "--launch zygote"] {
             let failure = perform(&format!("steadfast run {option} {tail}"));
             assert_eq!(failure.code, ExitCode::Configuration, "{option}");
-            assert!(
-                failure.message.contains("not in this version"),
-                "{}",
-                failure.message
-            );
+            assert!(failure.message.contains("not in this version"), "{}", failure.message);
         }
         let failure = perform("steadfast run --listen 127.0.0.1:1 -- /bin/true");
-        assert!(
-            failure.message.contains("not in this version"),
-            "queue mode: {}",
-            failure.message
-        );
+        assert!(failure.message.contains("not in this version"), "queue mode: {}", failure.message);
     }
 
     #[test]
     fn all_mistakes_of_a_command_line_come_at_once() {
-        let failure =
-            perform("steadfast run --mode direct --listen nowhere --workers some -- /bin/true");
-        assert!(
-            failure.message.contains("nowhere") && failure.message.contains("some"),
-            "{}",
-            failure.message
-        );
+        let failure = perform("steadfast run --mode direct --listen nowhere --workers some -- /bin/true");
+        assert!(failure.message.contains("nowhere") && failure.message.contains("some"), "{}", failure.message);
     }
 
     #[test]
     fn a_file_that_does_not_exist_is_named() {
         let failure = perform("steadfast run -c /nowhere/x.toml");
         assert_eq!(failure.code, ExitCode::Configuration);
-        assert!(
-            failure.message.contains("/nowhere/x.toml"),
-            "{}",
-            failure.message
-        );
+        assert!(failure.message.contains("/nowhere/x.toml"), "{}", failure.message);
     }
 }

@@ -25,14 +25,8 @@ const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
-pub(super) fn status(
-    arguments: &Status,
-    target: &Target,
-    around: &Around,
-) -> Result<ExitCode, Failure> {
-    let request = Request::Status {
-        pool: arguments.pool.clone(),
-    };
+pub(super) fn status(arguments: &Status, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
+    let request = Request::Status { pool: arguments.pool.clone() };
     request.check()?;
     let mut said = ask(&request, target, around)?;
     if arguments.json {
@@ -40,22 +34,14 @@ pub(super) fn status(
         return Ok(exit_code(&said.status));
     }
     if !arguments.watch {
-        output::result(&table::draw(
-            &said.status,
-            Timestamp::now(),
-            output::stdout_style(),
-        ))?;
+        output::result(&table::draw(&said.status, Timestamp::now(), output::stdout_style()))?;
         return Ok(exit_code(&said.status));
     }
     if output::is_watched() {
         output::result("\x1b[2J")?;
     }
     loop {
-        show(&table::draw(
-            &said.status,
-            Timestamp::now(),
-            output::stdout_style(),
-        ))?;
+        show(&table::draw(&said.status, Timestamp::now(), output::stdout_style()))?;
         said = loop {
             thread::sleep(PERIOD);
             match ask(&request, target, around) {
@@ -92,24 +78,16 @@ fn ask(request: &Request, target: &Target, around: &Around) -> Result<Said, Fail
     let mut client = places::supervisor(target, around)?;
     client.ask(request, Some(AT_ONCE))?;
     let (answer, line) = client.finish(|_, _| Ok(()))?;
-    let document = serde_json::from_slice::<Document<'_>>(&line)
-        .map(|document| document.status.get().to_owned());
+    let document = serde_json::from_slice::<Document<'_>>(&line).map(|document| document.status.get().to_owned());
     match (answer, document) {
         (Answer::Status { status }, Ok(document)) => Ok(Said { status, document }),
-        _ => Err(Failure::new(
-            ExitCode::Failed,
-            "the supervisor did not answer with its status",
-        )
-        .hint("use the `steadfast` program that runs the supervisor")),
+        _ => Err(Failure::new(ExitCode::Failed, "the supervisor did not answer with its status")
+            .hint("use the `steadfast` program that runs the supervisor")),
     }
 }
 
 fn exit_code(status: &status::Status) -> ExitCode {
-    if status.is_serving() {
-        ExitCode::Good
-    } else {
-        ExitCode::NothingServes
-    }
+    if status.is_serving() { ExitCode::Good } else { ExitCode::NothingServes }
 }
 
 #[cfg(test)]
