@@ -54,10 +54,7 @@ impl Pool {
     pub fn new<S: AsRef<str>>(name: &str, command: &[S]) -> Pool {
         Pool {
             name: name.to_owned(),
-            command: command
-                .iter()
-                .map(|word| word.as_ref().to_owned())
-                .collect(),
+            command: command.iter().map(|word| word.as_ref().to_owned()).collect(),
             listen: None,
             keys: String::new(),
             environment: Vec::new(),
@@ -100,10 +97,7 @@ impl Pool {
     }
 
     fn text(&self, scene: &Scene) -> String {
-        let listen = self
-            .listen
-            .clone()
-            .unwrap_or_else(|| format!("unix:{}", socket(scene, &self.name).display()));
+        let listen = self.listen.clone().unwrap_or_else(|| format!("unix:{}", socket(scene, &self.name).display()));
         let mut text = format!(
             "\n[pool.{}]\ncommand = {:?}\nlisten = [{listen:?}]\nmode = \"direct\"\ndirectory = {:?}\n",
             self.name,
@@ -114,11 +108,8 @@ impl Pool {
             let _never_fails = writeln!(text, "user = \"{USER}\"");
         }
         text.push_str(&self.keys);
-        let variables: Vec<String> = self
-            .environment
-            .iter()
-            .map(|(name, value)| format!("{name} = {value:?}"))
-            .collect();
+        let variables: Vec<String> =
+            self.environment.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
         if !variables.is_empty() {
             let _never_fails = writeln!(text, "environment = {{ {} }}", variables.join(", "));
         }
@@ -131,10 +122,7 @@ impl Config {
     /// With these pools.
     #[must_use]
     pub fn new(pools: &[Pool]) -> Config {
-        Config {
-            supervisor: String::new(),
-            pools: pools.to_vec(),
-        }
+        Config { supervisor: String::new(), pools: pools.to_vec() }
     }
 
     /// A key of `[supervisor]` with its value as TOML.
@@ -147,11 +135,8 @@ impl Config {
     /// The file's text.
     #[must_use]
     pub fn text(&self, scene: &Scene) -> String {
-        let mut text = format!(
-            "[supervisor]\nruntime-dir = {:?}\nlog = \"json\"\n{}",
-            scene.join("run"),
-            self.supervisor
-        );
+        let mut text =
+            format!("[supervisor]\nruntime-dir = {:?}\nlog = \"json\"\n{}", scene.join("run"), self.supervisor);
         for pool in &self.pools {
             text.push_str(&pool.text(scene));
         }
@@ -193,8 +178,7 @@ pub fn run(scene: &Scene, name: &str, options: &[&str], command: &[&str]) -> Dae
     let mut line = Command::new(STEADFAST);
     line.args(["run", "--mode", "direct", "--log", "json", "--name", name]);
     line.arg("--control").arg(&control);
-    line.arg("--listen")
-        .arg(format!("unix:{}", socket(scene, name).display()));
+    line.arg("--listen").arg(format!("unix:{}", socket(scene, name).display()));
     if is_root() {
         line.args(["--user", USER]);
     }
@@ -288,22 +272,31 @@ impl Daemon {
                     return line.clone();
                 }
             }
-            match self
-                .lines
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
-            {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(text) => self.keep(text),
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!(
-                        "no {what} within {within:?}; the lines:\n{}",
-                        self.transcript()
-                    )
+                    panic!("no {what} within {within:?}; the lines:\n{}", self.transcript())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!(
-                        "no {what} before the end of stderr; the lines:\n{}",
-                        self.transcript()
-                    )
+                    panic!("no {what} before the end of stderr; the lines:\n{}", self.transcript())
+                }
+            }
+        }
+    }
+
+    /// Watches for so long that no such line comes, past those that earlier waits have passed.
+    pub fn wait_never(&mut self, what: &str, during: Duration, unwanted: impl Fn(&Line) -> bool) {
+        let end = Instant::now() + during;
+        loop {
+            while let Some(line) = self.seen.get(self.passed) {
+                self.passed += 1;
+                assert!(!unwanted(line), "{what}; the lines:\n{}", self.transcript());
+            }
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(text) => self.keep(text),
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("its stderr ended early; the lines:\n{}", self.transcript())
                 }
             }
         }
@@ -326,10 +319,7 @@ impl Daemon {
 
     /// The names of the events up to now.
     pub fn event_names(&mut self) -> Vec<String> {
-        self.lines()
-            .iter()
-            .map(|line| line.name().to_owned())
-            .collect()
+        self.lines().iter().map(|line| line.name().to_owned()).collect()
     }
 
     /// Sends the supervisor a signal.
@@ -347,10 +337,7 @@ impl Daemon {
         let status = self.child.wait().expect("the supervisor is our child");
         // The reader ends with the pipe, which a worker that is left behind may hold: a deadline here too.
         let end = Instant::now() + SOON;
-        while let Ok(text) = self
-            .lines
-            .recv_timeout(end.saturating_duration_since(Instant::now()))
-        {
+        while let Ok(text) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
             self.keep(text);
         }
         status
@@ -360,22 +347,13 @@ impl Daemon {
     pub fn stop(&mut self) -> i32 {
         self.signal(Signal::TERM);
         let status = self.wait_exit(Duration::from_secs(20));
-        status
-            .code()
-            .unwrap_or_else(|| panic!("it died by signal {:?}", status.signal()))
+        status.code().unwrap_or_else(|| panic!("it died by signal {:?}", status.signal()))
     }
 
     /// Runs a verb against this supervisor, `--control` added.
     #[must_use]
     pub fn verb(&self, arguments: &[&str]) -> Said {
-        steadfast(
-            &self.directory,
-            &[
-                arguments,
-                &["--control", &self.control.display().to_string()],
-            ]
-            .concat(),
-        )
+        steadfast(&self.directory, &[arguments, &["--control", &self.control.display().to_string()]].concat())
     }
 
     /// The control socket.
@@ -388,12 +366,8 @@ impl Daemon {
     #[must_use]
     pub fn status(&self) -> Value {
         let said = self.verb(&["status", "--json"]);
-        serde_json::from_str(&said.stdout).unwrap_or_else(|error| {
-            panic!(
-                "status --json is not JSON: {error}: {}{}",
-                said.stdout, said.stderr
-            )
-        })
+        serde_json::from_str(&said.stdout)
+            .unwrap_or_else(|error| panic!("status --json is not JSON: {error}: {}{}", said.stdout, said.stderr))
     }
 
     /// One pool's part of the status.
@@ -401,10 +375,7 @@ impl Daemon {
     pub fn pool(&self, name: &str) -> Value {
         let status = self.status();
         let pools = status["pools"].as_array().cloned().unwrap_or_default();
-        pools
-            .into_iter()
-            .find(|pool| pool["name"] == name)
-            .unwrap_or_else(|| panic!("no pool {name} in {status}"))
+        pools.into_iter().find(|pool| pool["name"] == name).unwrap_or_else(|| panic!("no pool {name} in {status}"))
     }
 
     /// The pids in a pool's slots.
@@ -412,29 +383,18 @@ impl Daemon {
     pub fn workers(&self, pool: &str) -> Vec<u32> {
         let pool = self.pool(pool);
         let slots = pool["slots"].as_array().cloned().unwrap_or_default();
-        slots
-            .iter()
-            .filter_map(|slot| u32::try_from(slot["pid"].as_u64()?).ok())
-            .filter(|pid| *pid > 0)
-            .collect()
+        slots.iter().filter_map(|slot| u32::try_from(slot["pid"].as_u64()?).ok()).filter(|pid| *pid > 0).collect()
     }
 
     fn keep(&mut self, text: String) {
-        self.seen.push(Line {
-            at: Instant::now(),
-            event: serde_json::from_str(&text).unwrap_or(Value::Null),
-            text,
-        });
+        self.seen.push(Line { at: Instant::now(), event: serde_json::from_str(&text).unwrap_or(Value::Null), text });
     }
 
     /// The last lines, for the message of a failure.
     fn transcript(&mut self) -> String {
         let lines = self.lines();
         let from = lines.len().saturating_sub(40);
-        let texts: Vec<&str> = lines[from..]
-            .iter()
-            .map(|line| line.text.as_str())
-            .collect();
+        let texts: Vec<&str> = lines[from..].iter().map(|line| line.text.as_str()).collect();
         texts.join("\n")
     }
 }
@@ -468,10 +428,7 @@ pub fn steadfast(directory: &Path, arguments: &[&str]) -> Said {
 pub fn read_lines(pipe: impl Read, mut take: impl FnMut(String) -> bool) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
-    while reader
-        .read_until(b'\n', &mut line)
-        .is_ok_and(|length| length > 0)
-    {
+    while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();
         if !take(text) {

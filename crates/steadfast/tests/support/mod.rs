@@ -8,6 +8,7 @@
 
 pub mod apps;
 pub mod conditions;
+pub mod crowd;
 pub mod daemon;
 pub mod fcgi;
 pub mod nginx;
