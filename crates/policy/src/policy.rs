@@ -19,6 +19,8 @@ use crate::worker::{Leave, Word};
 
 /// A turn that comes so late moves the deadlines before anybody is judged.
 const LATE: Duration = Duration::from_millis(250);
+/// A turn in time so long after a late one shows that the host is not starved.
+const CALM: Duration = Duration::from_secs(10);
 /// With `then = "exit"`: how long nothing has served.
 const LEAVE_AFTER: Duration = Duration::from_secs(60);
 
@@ -113,9 +115,9 @@ impl Policy {
         };
         let late = now.since(promised);
         if late <= LATE {
-            if woken && promised <= now && self.was_late.is_none_or(|at| now.since(at) > LATE) {
-                self.was_late = None;
-            }
+            let met = woken && promised <= now;
+            let past = if met { LATE } else { CALM };
+            self.was_late = self.was_late.filter(|at| now.since(*at) <= past);
             return;
         }
         if !self.rules.hold(Rule::StallShift) {
