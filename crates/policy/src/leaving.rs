@@ -141,7 +141,7 @@ impl Pool {
     fn lose(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
         self.enter(turn.now, id, State::Lost);
         self.tick_exit(Class::Lost);
-        let Some(worker) = self.workers.get(&id) else {
+        let Some(worker) = self.workers.get(&id).cloned() else {
             return;
         };
         turn.report(Note::WorkerExited {
@@ -157,6 +157,11 @@ impl Pool {
             first: true,
             wait: Duration::ZERO,
         });
+        // Whoever waited for it waits no longer.
+        self.trial_ended(turn, id, true);
+        if self.unseen_candidate(worker.place.generation) {
+            self.candidate_ended(turn, &worker, Class::Lost, true);
+        }
     }
 
     /// A worker that serves is to be replaced: it leaves when its successor is ready.
