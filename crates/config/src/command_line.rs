@@ -44,16 +44,11 @@ pub struct CommandLine {
 /// # Errors
 /// Every error, each with the argument as it was typed.
 pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loaded, Report> {
-    let mut reader = Reader {
-        findings: Findings::default(),
-        path: String::new(),
-    };
+    let mut reader = Reader { findings: Findings::default(), path: String::new() };
     let name = reader.name(command_line);
     reader.path = format!("pool.{name}");
     let shown = format!("`-- {}`", command_line.command.join(" "));
-    reader.read(&["command"], &shown, || {
-        pool::check_command(&command_line.command)
-    });
+    reader.read(&["command"], &shown, || pool::check_command(&command_line.command));
     for argument in &command_line.command {
         reader.read(&["command"], &shown, || no_nul(argument));
     }
@@ -65,9 +60,7 @@ pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loa
             let workers = values::workers(workers)?;
             pool::check_workers(&workers).map(|()| workers)
         };
-        pool.workers = reader
-            .read(&["workers"], &format!("`--workers {workers}`"), read)
-            .unwrap_or(pool.workers);
+        pool.workers = reader.read(&["workers"], &format!("`--workers {workers}`"), read).unwrap_or(pool.workers);
     }
     if let Some(user) = &command_line.user {
         let read = || match user.as_str() {
@@ -80,29 +73,16 @@ pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loa
     let mut supervisor = load::defaults();
     if let Some(control) = &command_line.control {
         supervisor.control = context.directory.join(control);
-        reader.findings.places.insert(
-            "supervisor.control".into(),
-            Place::Argument(format!("`--control {}`", control.display())),
-        );
+        reader
+            .findings
+            .places
+            .insert("supervisor.control".into(), Place::Argument(format!("`--control {}`", control.display())));
     }
-    let config = Config {
-        source: None,
-        supervisor,
-        pools: BTreeMap::from([(name, pool)]),
-    };
+    let config = Config { source: None, supervisor, pools: BTreeMap::from([(name, pool)]) };
     rules::check(&config, &mut reader.findings);
-    let Findings {
-        mut errors,
-        mut warnings,
-        places,
-        ..
-    } = reader.findings;
+    let Findings { mut errors, mut warnings, places, .. } = reader.findings;
     if errors.is_empty() {
-        return Ok(Loaded {
-            config,
-            warnings: Report::new(warnings, 0),
-            places,
-        });
+        return Ok(Loaded { config, warnings: Report::new(warnings, 0), places });
     }
     errors.append(&mut warnings);
     Err(Report::new(errors, 0))
@@ -123,21 +103,13 @@ struct Reader {
 
 impl Reader {
     /// Remembers the argument as the place of a key of the pool, and says what is wrong with it.
-    fn read<T>(
-        &mut self,
-        keys: &[&str],
-        shown: &str,
-        read: impl FnOnce() -> Result<T, Complaint>,
-    ) -> Option<T> {
+    fn read<T>(&mut self, keys: &[&str], shown: &str, read: impl FnOnce() -> Result<T, Complaint>) -> Option<T> {
         let path = format!("{}.{}", self.path, keys.concat());
-        self.findings
-            .places
-            .insert(path.clone(), Place::Argument(shown.to_owned()));
+        self.findings.places.insert(path.clone(), Place::Argument(shown.to_owned()));
         match read() {
             Ok(value) => Some(value),
             Err(complaint) => {
-                self.findings
-                    .error(&path, complaint.message, complaint.hint);
+                self.findings.error(&path, complaint.message, complaint.hint);
                 None
             }
         }
@@ -148,18 +120,14 @@ impl Reader {
             return name_of_program(&command_line.command);
         };
         self.path = "pool".into();
-        self.read(&["name"], &format!("`--name {name}`"), || {
-            values::pool_name(name)
-        });
+        self.read(&["name"], &format!("`--name {name}`"), || values::pool_name(name));
         name.clone()
     }
 
     fn read_mode(&mut self, command_line: &CommandLine) {
         match &command_line.mode {
             Some(mode) => {
-                self.read(&["mode"], &format!("`--mode {mode}`"), || {
-                    pool::choose_mode(mode)
-                });
+                self.read(&["mode"], &format!("`--mode {mode}`"), || pool::choose_mode(mode));
             }
             None => self.findings.error(
                 &format!("{}.mode", self.path),
@@ -168,17 +136,12 @@ impl Reader {
             ),
         }
         if let Some(launch) = &command_line.launch {
-            self.read(&["launch"], &format!("`--launch {launch}`"), || {
-                pool::choose_launch(launch)
-            });
+            self.read(&["launch"], &format!("`--launch {launch}`"), || pool::choose_launch(launch));
         }
         for (key, value) in [("verify", &command_line.verify), ("ops", &command_line.ops)] {
             if let Some(value) = value {
-                let refused = || {
-                    Err::<(), _>(
-                        Complaint::new(format!("--{key} is not in this version")).hint("remove it"),
-                    )
-                };
+                let refused =
+                    || Err::<(), _>(Complaint::new(format!("--{key} is not in this version")).hint("remove it"));
                 self.read(&[key], &format!("`--{key} {value}`"), refused);
             }
         }
@@ -187,11 +150,7 @@ impl Reader {
     fn listen(&mut self, command_line: &CommandLine, directory: &Path) -> Vec<Listen> {
         if command_line.listen.is_empty() {
             let hint = "write --listen unix:/run/site.sock or --listen 127.0.0.1:9000";
-            self.findings.error(
-                &format!("{}.listen", self.path),
-                "the workers listen nowhere",
-                Some(hint.into()),
-            );
+            self.findings.error(&format!("{}.listen", self.path), "the workers listen nowhere", Some(hint.into()));
         }
         let mut addresses = Vec::new();
         for (index, typed) in command_line.listen.iter().enumerate() {
@@ -212,20 +171,12 @@ impl Reader {
 
 /// `/usr/bin/php-cgi8.4` is the pool `php-cgi8-4`.
 fn name_of_program(command: &[String]) -> String {
-    let program = command
-        .first()
-        .map(|program| Path::new(program).file_name().unwrap_or_default());
+    let program = command.first().map(|program| Path::new(program).file_name().unwrap_or_default());
     let name: String = program
         .unwrap_or_default()
         .to_string_lossy()
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
         .take(64)
         .collect();
     if name.is_empty() { "pool".into() } else { name }

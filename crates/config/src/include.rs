@@ -29,34 +29,21 @@ pub(crate) fn read(path: &Path) -> Result<String, (Complaint, Option<String>)> {
     // Opening a FIFO would wait for its writer, so the kind is asked first.
     let metadata = fs::metadata(path).map_err(|error| failed(&error))?;
     if !metadata.is_file() {
-        let what = if metadata.is_dir() {
-            "a directory"
-        } else {
-            "not a regular file"
-        };
-        return Err((
-            Complaint::new(format!("cannot read the configuration: it is {what}")),
-            None,
-        ));
+        let what = if metadata.is_dir() { "a directory" } else { "not a regular file" };
+        return Err((Complaint::new(format!("cannot read the configuration: it is {what}")), None));
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| failed(&error))?;
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed(&error))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err((
-            Complaint::new("the configuration is larger than 1 MiB")
-                .hint("is this the right file?"),
-            None,
-        ));
+        return Err((Complaint::new("the configuration is larger than 1 MiB").hint("is this the right file?"), None));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let byte = error.as_bytes().get(good).copied().unwrap_or_default();
         let text = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
-        let complaint = Complaint::new(format!("not UTF-8: byte 0x{byte:02x} cannot stand here"))
-            .hint("save the file as UTF-8");
+        let complaint =
+            Complaint::new(format!("not UTF-8: byte 0x{byte:02x} cannot stand here")).hint("save the file as UTF-8");
         (complaint, Some(text))
     })
 }
@@ -70,25 +57,17 @@ fn reason(error: &std::io::Error) -> String {
 
 /// The files that one pattern of `include` names, sorted. `*` and `?` may stand in the last component only.
 pub(crate) fn find(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, Complaint> {
-    let (directory, name) = pattern
-        .rsplit_once('/')
-        .map_or(("", pattern), |(directory, name)| (directory, name));
+    let (directory, name) = pattern.rsplit_once('/').map_or(("", pattern), |(directory, name)| (directory, name));
     let is_wild = |text: &str| text.contains(['*', '?']);
     if pattern.contains(['[', ']', '{', '}']) {
-        return Err(Complaint::new(format!(
-            "`include` knows only * and ?, not {pattern:?}"
-        )));
+        return Err(Complaint::new(format!("`include` knows only * and ?, not {pattern:?}")));
     }
     if is_wild(directory) {
-        return Err(Complaint::new(format!(
-            "{pattern:?}: only the last part of the path can have * or ?"
-        ))
-        .hint("name each directory by itself"));
+        return Err(Complaint::new(format!("{pattern:?}: only the last part of the path can have * or ?"))
+            .hint("name each directory by itself"));
     }
     if name.is_empty() {
-        return Err(
-            Complaint::new(format!("{pattern:?} names no files")).hint("write \"pool.d/*.toml\"")
-        );
+        return Err(Complaint::new(format!("{pattern:?} names no files")).hint("write \"pool.d/*.toml\""));
     }
     let directory = match (directory, pattern.starts_with('/')) {
         ("", true) => PathBuf::from("/"),
@@ -102,22 +81,13 @@ pub(crate) fn find(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, Complaint
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
-            return Err(Complaint::new(format!(
-                "cannot list {}: {}",
-                directory.display(),
-                reason(&error)
-            )));
+            return Err(Complaint::new(format!("cannot list {}: {}", directory.display(), reason(&error))));
         }
     };
     let mut files = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|error| {
-            Complaint::new(format!(
-                "cannot list {}: {}",
-                directory.display(),
-                reason(&error)
-            ))
-        })?;
+        let entry = entry
+            .map_err(|error| Complaint::new(format!("cannot list {}: {}", directory.display(), reason(&error))))?;
         let found = entry.file_name();
         let is_hidden = found.as_encoded_bytes().first() == Some(&b'.') && !name.starts_with('.');
         if !is_hidden && matches(name.as_bytes(), found.as_encoded_bytes()) {
@@ -187,10 +157,7 @@ mod tests {
     fn patterns_are_simple() {
         let base = Path::new("/base");
         assert_eq!(find(base, "one.toml"), Ok(vec!["/base/one.toml".into()]));
-        assert_eq!(
-            find(base, "/etc/one.toml"),
-            Ok(vec!["/etc/one.toml".into()])
-        );
+        assert_eq!(find(base, "/etc/one.toml"), Ok(vec!["/etc/one.toml".into()]));
         assert_eq!(find(base, "/one.toml"), Ok(vec!["/one.toml".into()]));
         assert_eq!(find(base, "absent/*.toml"), Ok(vec![]));
         for bad in ["*/one.toml", "pool.d/", "[ab].toml", "{a,b}.toml", ""] {

@@ -17,22 +17,12 @@ use Standing::{Built, Later, Queue};
 pub(crate) type Keys = &'static [(&'static str, Standing)];
 
 /// The top of the file.
-pub(crate) const TOP: Keys = &[
-    ("include", Built),
-    ("supervisor", Built),
-    ("pool", Built),
-    ("ops", Later),
-    ("guard", Later),
-];
+pub(crate) const TOP: Keys =
+    &[("include", Built), ("supervisor", Built), ("pool", Built), ("ops", Later), ("guard", Later)];
 
 /// `[supervisor]`.
-pub(crate) const SUPERVISOR: Keys = &[
-    ("runtime-dir", Built),
-    ("control", Built),
-    ("front-user", Later),
-    ("log", Built),
-    ("log-level", Built),
-];
+pub(crate) const SUPERVISOR: Keys =
+    &[("runtime-dir", Built), ("control", Built), ("front-user", Later), ("log", Built), ("log-level", Built)];
 
 /// `[pool.NAME]`, and the top of an included file.
 pub(crate) const POOL: Keys = &[
@@ -76,30 +66,14 @@ pub(crate) const POOL: Keys = &[
 ];
 
 /// `socket = { … }`.
-pub(crate) const SOCKET: Keys = &[
-    ("mode", Built),
-    ("owner", Built),
-    ("group", Built),
-    ("backlog", Built),
-];
+pub(crate) const SOCKET: Keys = &[("mode", Built), ("owner", Built), ("group", Built), ("backlog", Built)];
 
 /// `workers = { … }`.
-pub(crate) const WORKERS: Keys = &[
-    ("min", Built),
-    ("max", Built),
-    ("step", Built),
-    ("idle", Built),
-];
+pub(crate) const WORKERS: Keys = &[("min", Built), ("max", Built), ("step", Built), ("idle", Built)];
 
 /// `[pool.NAME.breaker]`.
-pub(crate) const BREAKER: Keys = &[
-    ("failures", Built),
-    ("within", Built),
-    ("grace", Built),
-    ("backoff", Built),
-    ("then", Built),
-    ("prove", Built),
-];
+pub(crate) const BREAKER: Keys =
+    &[("failures", Built), ("within", Built), ("grace", Built), ("backoff", Built), ("then", Built), ("prove", Built)];
 
 /// `backoff = { … }`.
 pub(crate) const BACKOFF: Keys = &[("first", Built), ("max", Built)];
@@ -126,16 +100,11 @@ pub(crate) const RLIMITS: Keys = &[
 
 /// What becomes of `key` in such a table; `None` for a key that does not exist.
 pub(crate) fn standing(keys: Keys, key: &str) -> Option<Standing> {
-    keys.iter()
-        .find(|(name, _)| *name == key)
-        .map(|(_, standing)| *standing)
+    keys.iter().find(|(name, _)| *name == key).map(|(_, standing)| *standing)
 }
 
 /// The name that was most likely meant by `typed`.
-pub(crate) fn suggestion<'a>(
-    names: impl IntoIterator<Item = &'a str>,
-    typed: &str,
-) -> Option<&'a str> {
+pub(crate) fn suggestion<'a>(names: impl IntoIterator<Item = &'a str>, typed: &str) -> Option<&'a str> {
     // Edit distance is quadratic, and no name of ours is longer than this.
     if typed.len() > 32 {
         return None;

@@ -49,15 +49,8 @@ pub struct Loaded {
 pub fn load(path: &Path, context: &Context) -> Result<Loaded, Report> {
     let source = context.directory.join(path);
     let base = source.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut loader = Loader {
-        base,
-        ..Loader::default()
-    };
-    let mut config = Config {
-        source: Some(source),
-        supervisor: defaults(),
-        pools: BTreeMap::new(),
-    };
+    let mut loader = Loader { base, ..Loader::default() };
+    let mut config = Config { source: Some(source), supervisor: defaults(), pools: BTreeMap::new() };
     if let Some(file) = loader.open(path, &context.directory.join(path)) {
         loader.read_main(&file, &mut config);
     }
@@ -66,12 +59,7 @@ pub fn load(path: &Path, context: &Context) -> Result<Loaded, Report> {
 
 /// `[supervisor]` where the file does not say.
 pub(crate) fn defaults() -> Supervisor {
-    Supervisor {
-        runtime_dir: None,
-        control: PathBuf::from("control.sock"),
-        log: Log::Auto,
-        log_level: LogLevel::Info,
-    }
+    Supervisor { runtime_dir: None, control: PathBuf::from("control.sock"), log: Log::Auto, log_level: LogLevel::Info }
 }
 
 #[derive(Default)]
@@ -95,13 +83,9 @@ impl Loader {
     fn open(&mut self, shown: &Path, path: &Path) -> Option<Opened> {
         self.files.push(shown.to_owned());
         match include::read(path) {
-            Ok(text) => Some(Opened {
-                source: Source::new(shown, text),
-            }),
+            Ok(text) => Some(Opened { source: Source::new(shown, text) }),
             Err((complaint, good_text)) => {
-                let problem = Problem::new(Level::Error, complaint.message)
-                    .maybe_hint(complaint.hint)
-                    .file(shown);
+                let problem = Problem::new(Level::Error, complaint.message).maybe_hint(complaint.hint).file(shown);
                 let problem = match good_text {
                     Some(text) => {
                         let end = text.len();
@@ -120,10 +104,8 @@ impl Loader {
         if let Some(place) = too_deep(source) {
             let message = format!("a key of more than {KEY_PARTS_MAX} parts");
             let problem = Problem::new(Level::Error, message).at(&place);
-            self.lines_guessed
-                .insert((source.path.clone(), problem.line.unwrap_or(1)));
-            self.syntax_errors
-                .push(problem.hint("no key of a configuration is nested so deeply"));
+            self.lines_guessed.insert((source.path.clone(), problem.line.unwrap_or(1)));
+            self.syntax_errors.push(problem.hint("no key of a configuration is nested so deeply"));
             return (DeTable::new(), false);
         }
         let (tree, errors) = DeTable::parse_recoverable(&source.text);
@@ -142,22 +124,16 @@ impl Loader {
                 continue;
             }
             self.guess(source, line);
-            let mut problem =
-                Problem::new(Level::Error, error.message()).at(&Place::File(source.clone(), span));
-            let is_echo = last
-                .as_ref()
-                .is_some_and(|last| last.message == problem.message && last.line == Some(line - 1));
+            let mut problem = Problem::new(Level::Error, error.message()).at(&Place::File(source.clone(), span));
+            let is_echo =
+                last.as_ref().is_some_and(|last| last.message == problem.message && last.line == Some(line - 1));
             if !is_echo {
                 problem = problem.maybe_hint(syntax_hint(error.message(), source, line));
                 self.syntax_errors.push(problem.clone());
             }
             last = Some(problem);
         }
-        let tree = if is_garbage {
-            DeTable::new()
-        } else {
-            tree.into_inner()
-        };
+        let tree = if is_garbage { DeTable::new() } else { tree.into_inner() };
         (tree, is_whole)
     }
 
@@ -170,8 +146,7 @@ impl Loader {
             return;
         }
         for (index, _) in lines.take_while(|text| !is_header(text)).enumerate() {
-            self.lines_guessed
-                .insert((source.path.clone(), line + 1 + index));
+            self.lines_guessed.insert((source.path.clone(), line + 1 + index));
         }
     }
 
@@ -179,17 +154,10 @@ impl Loader {
         let source = &file.source;
         let (tree, is_whole) = self.parse(source);
         let top = Table::new("", &tree, source, is_whole);
-        self.findings
-            .places
-            .insert("pool".into(), Place::File(source.clone(), 0..0));
+        self.findings.places.insert("pool".into(), Place::File(source.clone(), 0..0));
         top.refuse_unknown(known::TOP, refusal, &mut self.findings);
         if let Some(table) = top.table("supervisor", &mut self.findings) {
-            read_supervisor(
-                &mut config.supervisor,
-                &table,
-                &self.base,
-                &mut self.findings,
-            );
+            read_supervisor(&mut config.supervisor, &table, &self.base, &mut self.findings);
         }
         if let Some(pools) = top.table("pool", &mut self.findings) {
             for name in pools.keys() {
@@ -202,9 +170,7 @@ impl Loader {
                 }
             }
         }
-        let patterns = top
-            .list("include", "[\"pool.d/*.toml\"]", word, &mut self.findings)
-            .unwrap_or_default();
+        let patterns = top.list("include", "[\"pool.d/*.toml\"]", word, &mut self.findings).unwrap_or_default();
         let is_broken = self.findings.is_broken("include");
         if !is_broken {
             self.read_included(&patterns, config);
@@ -213,11 +179,7 @@ impl Loader {
         if config.pools.is_empty() && is_clean {
             let hint = "write a table [pool.NAME] with `command`, `listen` and `mode = \"direct\"`";
             let message = "the configuration has no pool: there is nothing to run";
-            self.findings.errors.push(
-                Problem::new(Level::Error, message)
-                    .file(&source.path)
-                    .hint(hint),
-            );
+            self.findings.errors.push(Problem::new(Level::Error, message).file(&source.path).hint(hint));
         }
     }
 
@@ -228,16 +190,14 @@ impl Loader {
             let files = match include::find(&self.base, pattern) {
                 Ok(files) => files,
                 Err(complaint) => {
-                    self.findings
-                        .error(&key_path, complaint.message, complaint.hint);
+                    self.findings.error(&key_path, complaint.message, complaint.hint);
                     continue;
                 }
             };
             for path in files {
                 if seen.len() >= include::FILES_MAX && !seen.contains(&path) {
                     let complaint = include::too_many();
-                    self.findings
-                        .error(&key_path, complaint.message, complaint.hint);
+                    self.findings.error(&key_path, complaint.message, complaint.hint);
                     return;
                 }
                 if seen.insert(path.clone()) {
@@ -253,19 +213,10 @@ impl Loader {
             return;
         };
         let source = &file.source;
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if let Err(complaint) = values::pool_name(&name) {
-            let problem = Problem::new(
-                Level::Error,
-                format!("{}: the file's name is the pool's", complaint.message),
-            );
-            self.findings
-                .errors
-                .push(problem.maybe_hint(complaint.hint).file(path));
+            let problem = Problem::new(Level::Error, format!("{}: the file's name is the pool's", complaint.message));
+            self.findings.errors.push(problem.maybe_hint(complaint.hint).file(path));
         }
         let key_path = format!("pool.{name}");
         if config.pools.contains_key(&name) {
@@ -276,25 +227,16 @@ impl Loader {
                 }
                 Some(Place::Argument(_)) | None => "another file".into(),
             };
-            let problem = Problem::new(
-                Level::Error,
-                format!("pool `{name}` stands in {first} already"),
-            );
-            self.findings
-                .errors
-                .push(problem.file(path).hint("rename or remove one of them"));
+            let problem = Problem::new(Level::Error, format!("pool `{name}` stands in {first} already"));
+            self.findings.errors.push(problem.file(path).hint("rename or remove one of them"));
             return;
         }
         let (tree, is_whole) = self.parse(source);
-        self.findings
-            .places
-            .insert(key_path.clone(), Place::File(source.clone(), 0..0));
+        self.findings.places.insert(key_path.clone(), Place::File(source.clone(), 0..0));
         let table = Table::new(&key_path, &tree, source, is_whole);
         for key in ["pool", "supervisor", "include", "ops", "guard"] {
             if table.has(key) {
-                let message = format!(
-                    "`{key}` cannot stand in an included file: it is one pool, named by its file"
-                );
+                let message = format!("`{key}` cannot stand in an included file: it is one pool, named by its file");
                 let hint = "the keys of the pool stand at the top, without a [pool.NAME] line";
                 table.key_error(key, Complaint::new(message).hint(hint), &mut self.findings);
             }
@@ -311,13 +253,7 @@ impl Loader {
         if self.lines_guessed.is_empty() {
             rules::check(&config, &mut self.findings);
         }
-        let Findings {
-            mut errors,
-            mut warnings,
-            places,
-            uncollected,
-            ..
-        } = self.findings;
+        let Findings { mut errors, mut warnings, places, uncollected, .. } = self.findings;
         errors.retain(|problem| {
             let line = problem.file.clone().zip(problem.line);
             line.is_none_or(|line| !self.lines_guessed.contains(&line))
@@ -325,18 +261,12 @@ impl Loader {
         errors.append(&mut self.syntax_errors);
         let files = &self.files;
         let order = |problem: &Problem| {
-            let file = files
-                .iter()
-                .position(|file| Some(file) == problem.file.as_ref());
+            let file = files.iter().position(|file| Some(file) == problem.file.as_ref());
             (file, problem.line, problem.column)
         };
         if errors.is_empty() {
             warnings.sort_by_key(order);
-            return Ok(Loaded {
-                config,
-                warnings: Report::new(warnings, 0),
-                places,
-            });
+            return Ok(Loaded { config, warnings: Report::new(warnings, 0), places });
         }
         errors.append(&mut warnings);
         errors.sort_by_key(order);
@@ -349,31 +279,19 @@ fn refusal(key: &str, _: Standing) -> Complaint {
     complaint.hint("remove this table, and those below it")
 }
 
-fn read_supervisor(
-    supervisor: &mut Supervisor,
-    table: &Table<'_>,
-    base: &Path,
-    findings: &mut Findings,
-) {
+fn read_supervisor(supervisor: &mut Supervisor, table: &Table<'_>, base: &Path, findings: &mut Findings) {
     table.refuse_unknown(
         known::SUPERVISOR,
         |key, _| Complaint::new(format!("`{key}` is not in this version")).hint("remove it"),
         findings,
     );
-    supervisor.runtime_dir = table
-        .get("runtime-dir", word, findings)
-        .map(|directory| base.join(directory));
+    supervisor.runtime_dir = table.get("runtime-dir", word, findings).map(|directory| base.join(directory));
     if let Some(control) = table.get("control", word, findings) {
         supervisor.control = PathBuf::from(control);
     }
     let logs = choice(
         "log",
-        &[
-            ("auto", Log::Auto),
-            ("human", Log::Human),
-            ("json", Log::Json),
-            ("journald", Log::Journald),
-        ],
+        &[("auto", Log::Auto), ("human", Log::Human), ("json", Log::Json), ("journald", Log::Journald)],
         &[("logfmt", "write `log = \"json\"` or `log = \"human\"`")],
     );
     supervisor.log = table.get("log", logs, findings).unwrap_or(supervisor.log);
@@ -387,9 +305,7 @@ fn read_supervisor(
         ],
         &[],
     );
-    supervisor.log_level = table
-        .get("log-level", levels, findings)
-        .unwrap_or(supervisor.log_level);
+    supervisor.log_level = table.get("log-level", levels, findings).unwrap_or(supervisor.log_level);
 }
 
 /// The first key with too many parts. The parser bounds brackets and the parts of a key (80 each), but not their
@@ -431,17 +347,11 @@ fn syntax_hint(message: &str, source: &Source, line: usize) -> Option<String> {
     let text = source.lines_from(line).next()?;
     let (_, value) = text.split_once('=')?;
     let value = value.split('#').next()?.trim();
-    let is_octal = value.len() > 1
-        && value.starts_with('0')
-        && value.bytes().all(|byte| byte.is_ascii_digit());
-    let is_word = value
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-_./:%".contains(&byte));
+    let is_octal = value.len() > 1 && value.starts_with('0') && value.bytes().all(|byte| byte.is_ascii_digit());
+    let is_word = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:%".contains(&byte));
     match value {
         "" => Some("write a value behind the =".into()),
-        _ if is_octal || (is_word && value.len() <= 80) => {
-            Some(format!("text stands in quotes: \"{value}\""))
-        }
+        _ if is_octal || (is_word && value.len() <= 80) => Some(format!("text stands in quotes: \"{value}\"")),
         _ => None,
     }
 }

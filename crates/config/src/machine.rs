@@ -65,11 +65,7 @@ pub fn check_machine(loaded: &Loaded, machine: &Machine<'_>) -> Result<(), Repor
         check_program(&loaded.config, pool, &path, machine, &mut findings);
         check_sockets(pool, &path, machine, &mut findings);
     }
-    if findings.errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Report::new(findings.errors, findings.uncollected))
-    }
+    if findings.errors.is_empty() { Ok(()) } else { Err(Report::new(findings.errors, findings.uncollected)) }
 }
 
 fn check_user(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Findings) {
@@ -114,10 +110,7 @@ fn check_user(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Fin
             Some(_) => {}
         }
     }
-    for (key, name, is_workers) in [
-        ("group", &pool.group, true),
-        ("socket.group", &pool.socket.group, false),
-    ] {
+    for (key, name, is_workers) in [("group", &pool.group, true), ("socket.group", &pool.socket.group, false)] {
         let Some(name) = name else { continue };
         let key = format!("{path}.{key}");
         match machine.lookup.group(name) {
@@ -138,31 +131,18 @@ fn check_user(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Fin
     }
 }
 
-fn check_program(
-    config: &Config,
-    pool: &Pool,
-    path: &str,
-    machine: &Machine<'_>,
-    findings: &mut Findings,
-) {
+fn check_program(config: &Config, pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Findings) {
     let directory = pool_directory(config, pool, machine.directory);
     match fs::metadata(&directory) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
-            findings.error(
-                &format!("{path}.directory"),
-                format!("{} is not a directory", directory.display()),
-                None,
-            );
+            findings.error(&format!("{path}.directory"), format!("{} is not a directory", directory.display()), None);
             return;
         }
         Err(error) => {
             findings.error(
                 &format!("{path}.directory"),
-                format!(
-                    "the directory {} cannot be used: {error}",
-                    directory.display()
-                ),
+                format!("the directory {} cannot be used: {error}", directory.display()),
                 None,
             );
             return;
@@ -190,9 +170,7 @@ fn check_sockets(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut 
         let socket = machine.runtime_dir.join(socket);
         check_length(&key, &socket, findings);
         // The runtime directory is made when the supervisor starts.
-        let parent = socket
-            .parent()
-            .filter(|parent| *parent != machine.runtime_dir);
+        let parent = socket.parent().filter(|parent| *parent != machine.runtime_dir);
         if let Some(parent) = parent
             && !parent.is_dir()
         {
@@ -210,7 +188,10 @@ fn check_length(key: &str, socket: &Path, findings: &mut Findings) {
     if length > UNIX_PATH_MAX {
         findings.error(
             key,
-            format!("the socket's path {} has {length} bytes, but the kernel takes at most {UNIX_PATH_MAX}", socket.display()),
+            format!(
+                "the socket's path {} has {length} bytes, but the kernel takes at most {UNIX_PATH_MAX}",
+                socket.display()
+            ),
             Some("a shorter name, or a shorter runtime-dir".into()),
         );
     }
@@ -218,14 +199,8 @@ fn check_length(key: &str, socket: &Path, findings: &mut Findings) {
 
 /// The working directory of a pool's workers: its own, else that of the configuration file, else `current`.
 pub fn pool_directory(config: &Config, pool: &Pool, current: &Path) -> PathBuf {
-    let of_file = config
-        .source
-        .as_deref()
-        .and_then(Path::parent)
-        .unwrap_or(current);
-    pool.directory
-        .as_deref()
-        .map_or_else(|| of_file.to_owned(), |directory| of_file.join(directory))
+    let of_file = config.source.as_deref().and_then(Path::parent).unwrap_or(current);
+    pool.directory.as_deref().map_or_else(|| of_file.to_owned(), |directory| of_file.join(directory))
 }
 
 /// The program that a pool's command names, as it will be executed.
@@ -235,22 +210,13 @@ pub fn pool_directory(config: &Config, pool: &Pool, current: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Why there is none, in words.
-pub fn find_program(
-    pool: &Pool,
-    directory: &Path,
-    inherited_path: Option<&str>,
-) -> Result<PathBuf, String> {
+pub fn find_program(pool: &Pool, directory: &Path, inherited_path: Option<&str>) -> Result<PathBuf, String> {
     let program = pool.command.first().map(String::as_str).unwrap_or_default();
     if program.contains('/') {
         let path = directory.join(program);
         return match fs::metadata(&path) {
-            Err(error) => Err(format!(
-                "the program {} cannot be used: {error}",
-                path.display()
-            )),
-            Ok(metadata) if !metadata.is_file() => {
-                Err(format!("{} is not a program", path.display()))
-            }
+            Err(error) => Err(format!("the program {} cannot be used: {error}", path.display())),
+            Ok(metadata) if !metadata.is_file() => Err(format!("{} is not a program", path.display())),
             Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
                 Err(format!("the program {} is not executable", path.display()))
             }
@@ -259,16 +225,10 @@ pub fn find_program(
     }
     let is_passed = pool.pass_environment.iter().any(|name| name == "PATH");
     let own = pool.environment.get("PATH").map(String::as_str);
-    let search = own
-        .or(inherited_path.filter(|_| is_passed))
-        .unwrap_or(WORKER_PATH);
+    let search = own.or(inherited_path.filter(|_| is_passed)).unwrap_or(WORKER_PATH);
     let is_program = |path: &PathBuf| {
-        fs::metadata(path)
-            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+        fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     };
-    let found = search
-        .split(':')
-        .map(|entry| directory.join(entry).join(program))
-        .find(is_program);
+    let found = search.split(':').map(|entry| directory.join(entry).join(program)).find(is_program);
     found.ok_or_else(|| format!("there is no program {program:?} in {search}"))
 }

@@ -16,22 +16,13 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(path: &Path, text: String) -> Arc<Self> {
-        let line_starts = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
-            .collect();
-        Arc::new(Self {
-            path: path.to_owned(),
-            text,
-            line_starts,
-        })
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Arc::new(Self { path: path.to_owned(), text, line_starts })
     }
 
     /// The line (from 1) that holds the byte at `offset`, and where in the text it starts.
     pub(crate) fn line(&self, offset: usize) -> (usize, usize) {
-        let number = self
-            .line_starts
-            .partition_point(|start| *start <= offset)
-            .max(1);
+        let number = self.line_starts.partition_point(|start| *start <= offset).max(1);
         (number, self.line_starts[number - 1])
     }
 

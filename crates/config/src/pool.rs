@@ -29,12 +29,7 @@ pub(crate) fn with_defaults(name: &str, command: Vec<String>) -> Pool {
         environment: BTreeMap::new(),
         pass_environment: Vec::new(),
         listen: Vec::new(),
-        socket: Socket {
-            mode: 0o660,
-            owner: None,
-            group: None,
-            backlog: 1024,
-        },
+        socket: Socket { mode: 0o660, owner: None, group: None, backlog: 1024 },
         allowed_clients: Vec::new(),
         mode: Mode::Direct,
         pass: Pass::Stdin,
@@ -65,32 +60,17 @@ pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Fi
     let mode = table.get("mode", choice("mode", MODES, MODES_LATER), findings);
     table.missing(
         "mode",
-        Complaint::new(format!(
-            "pool `{}`: `mode = \"queue\"`, the default, is not in this version",
-            shortened(name)
-        ))
-        .hint("write `mode = \"direct\"`"),
+        Complaint::new(format!("pool `{}`: `mode = \"queue\"`, the default, is not in this version", shortened(name)))
+            .hint("write `mode = \"direct\"`"),
         findings,
     );
-    table.refuse_unknown(
-        known::POOL,
-        |key, standing| refusal(key, standing, mode.is_some()),
-        findings,
-    );
+    table.refuse_unknown(known::POOL, |key, standing| refusal(key, standing, mode.is_some()), findings);
     table.get(
         "type",
-        choice(
-            "type",
-            &[("fastcgi", ())],
-            &[("cgi", "run a CGI program by fcgiwrap's command")],
-        ),
+        choice("type", &[("fastcgi", ())], &[("cgi", "run a CGI program by fcgiwrap's command")]),
         findings,
     );
-    table.get(
-        "launch",
-        choice("launch", LAUNCHES, LAUNCHES_LATER),
-        findings,
-    );
+    table.get("launch", choice("launch", LAUNCHES, LAUNCHES_LATER), findings);
 
     let command = read_command(table, findings);
     let mut pool = with_defaults(name, command);
@@ -101,13 +81,9 @@ pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Fi
     pool.user = table.get("user", word, findings);
     pool.group = table.get("group", word, findings);
     let variable = |name: &str| values::variable(name).map(|()| name.to_owned());
-    pool.environment = table
-        .map("environment", variable, string, findings)
-        .unwrap_or_default();
+    pool.environment = table.map("environment", variable, string, findings).unwrap_or_default();
     let passed = parsed(variable, "PATH");
-    pool.pass_environment = table
-        .list("pass-environment", "[\"PATH\"]", passed, findings)
-        .unwrap_or_default();
+    pool.pass_environment = table.list("pass-environment", "[\"PATH\"]", passed, findings).unwrap_or_default();
     read_sockets(&mut pool, table, findings);
     read_workers(&mut pool, table, findings);
     read_limits(&mut pool, table, findings);
@@ -120,15 +96,10 @@ pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Fi
 
 fn refusal(key: &str, standing: Standing, is_direct: bool) -> Complaint {
     if standing == Standing::Queue && is_direct {
-        Complaint::new(format!(
-            "`{key}` has no meaning in direct mode: there the workers accept requests themselves"
-        ))
-        .hint("remove it")
+        Complaint::new(format!("`{key}` has no meaning in direct mode: there the workers accept requests themselves"))
+            .hint("remove it")
     } else if standing == Standing::Queue {
-        Complaint::new(format!(
-            "`{key}` belongs to queue mode, which is not in this version"
-        ))
-        .hint("remove it")
+        Complaint::new(format!("`{key}` belongs to queue mode, which is not in this version")).hint("remove it")
     } else {
         Complaint::new(format!("`{key}` is not in this version")).hint("remove it")
     }
@@ -138,11 +109,8 @@ fn read_command(table: &Table<'_>, findings: &mut Findings) -> Vec<String> {
     let example = "[\"/usr/bin/perl\", \"site.fcgi\"]";
     table.missing(
         "command",
-        Complaint::new(format!(
-            "{} has no command",
-            table.path.replacen('.', " ", 1)
-        ))
-        .hint(format!("write `command = {example}`")),
+        Complaint::new(format!("{} has no command", table.path.replacen('.', " ", 1)))
+            .hint(format!("write `command = {example}`")),
         findings,
     );
     let path = table.path_of("command");
@@ -159,17 +127,14 @@ fn read_command(table: &Table<'_>, findings: &mut Findings) -> Vec<String> {
 /// A command names a program.
 pub(crate) fn check_command(command: &[String]) -> Result<(), Complaint> {
     match command.first() {
-        None => {
-            Err(Complaint::new("the command is empty")
-                .hint("the program first, then its arguments"))
-        }
+        None => Err(Complaint::new("the command is empty").hint("the program first, then its arguments")),
         Some(program) if program.is_empty() => {
             Err(Complaint::new("the command's program is an empty string")
                 .hint("the program first, then its arguments"))
         }
-        Some(program) if program.ends_with('/') => Err(Complaint::new(format!(
-            "{program:?} is a directory, not a program"
-        ))),
+        Some(program) if program.ends_with('/') => {
+            Err(Complaint::new(format!("{program:?} is a directory, not a program")))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -179,11 +144,7 @@ fn read_sockets(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
     if let Some(listen) = table.list("listen", "[\"unix:site.sock\"]", listen, findings) {
         let path = table.path_of("listen");
         if listen.is_empty() && !findings.is_broken(&path) {
-            findings.error(
-                &path,
-                "the pool listens nowhere",
-                Some("write `listen = [\"unix:site.sock\"]`".into()),
-            );
+            findings.error(&path, "the pool listens nowhere", Some("write `listen = [\"unix:site.sock\"]`".into()));
         }
         pool.listen = listen;
     }
@@ -193,31 +154,20 @@ fn read_sockets(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
         findings,
     );
     let clients = parsed(values::client, "127.0.0.1");
-    pool.allowed_clients = table
-        .list("allowed-clients", "[\"127.0.0.1\"]", clients, findings)
-        .unwrap_or_default();
+    pool.allowed_clients = table.list("allowed-clients", "[\"127.0.0.1\"]", clients, findings).unwrap_or_default();
     let passes = choice(
         "pass",
         &[("stdin", Pass::Stdin), ("listen-fds", Pass::ListenFds)],
-        &[(
-            "server-starter",
-            "write `pass = \"stdin\"` or `pass = \"listen-fds\"`",
-        )],
+        &[("server-starter", "write `pass = \"stdin\"` or `pass = \"listen-fds\"`")],
     );
     pool.pass = table.get("pass", passes, findings).unwrap_or(pool.pass);
     if let Some(socket) = table.table("socket", findings) {
-        socket.refuse_unknown(
-            known::SOCKET,
-            |key, standing| refusal(key, standing, true),
-            findings,
-        );
+        socket.refuse_unknown(known::SOCKET, |key, standing| refusal(key, standing, true), findings);
         let mode = socket.get("mode", parsed(values::octal, "0660"), findings);
         pool.socket.mode = mode.unwrap_or(pool.socket.mode);
         pool.socket.owner = socket.get("owner", word, findings);
         pool.socket.group = socket.get("group", word, findings);
-        pool.socket.backlog = socket
-            .get("backlog", number(1..=65_535), findings)
-            .unwrap_or(pool.socket.backlog);
+        pool.socket.backlog = socket.get("backlog", number(1..=65_535), findings).unwrap_or(pool.socket.backlog);
     }
 }
 
@@ -229,36 +179,22 @@ fn read_workers(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
         Some(false) => {
             let count = table.get("workers", number(0..=i128::from(WORKERS_MAX)), findings);
             if let Some(count) = count {
-                pool.workers = Workers {
-                    min: count,
-                    max: count,
-                    ..WORKERS_DEFAULT
-                };
+                pool.workers = Workers { min: count, max: count, ..WORKERS_DEFAULT };
             }
         }
         Some(true) => {
             let Some(workers) = table.table("workers", findings) else {
                 return;
             };
-            workers.refuse_unknown(
-                known::WORKERS,
-                |key, standing| refusal(key, standing, true),
-                findings,
-            );
+            workers.refuse_unknown(known::WORKERS, |key, standing| refusal(key, standing, true), findings);
             let count = || number(0..=i128::from(WORKERS_MAX));
             pool.workers = Workers {
-                min: workers
-                    .get("min", count(), findings)
-                    .unwrap_or(WORKERS_DEFAULT.min),
-                max: workers
-                    .get("max", count(), findings)
-                    .unwrap_or(WORKERS_DEFAULT.max),
+                min: workers.get("min", count(), findings).unwrap_or(WORKERS_DEFAULT.min),
+                max: workers.get("max", count(), findings).unwrap_or(WORKERS_DEFAULT.max),
                 step: workers
                     .get("step", number(1..=i128::from(WORKERS_MAX)), findings)
                     .unwrap_or(WORKERS_DEFAULT.step),
-                idle: workers
-                    .get("idle", parsed(values::duration, "60s"), findings)
-                    .unwrap_or(WORKERS_DEFAULT.idle),
+                idle: workers.get("idle", parsed(values::duration, "60s"), findings).unwrap_or(WORKERS_DEFAULT.idle),
             };
         }
     }
@@ -274,24 +210,17 @@ fn read_workers(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
 pub(crate) fn check_workers(workers: &Workers) -> Result<(), Complaint> {
     let Workers { min, max, .. } = *workers;
     if max > WORKERS_MAX {
-        return Err(Complaint::new(format!(
-            "{max} workers are more than {WORKERS_MAX}, the most for one pool"
-        )));
+        return Err(Complaint::new(format!("{max} workers are more than {WORKERS_MAX}, the most for one pool")));
     }
     if max == 0 {
         return Err(Complaint::new("a pool needs at least one worker"));
     }
     if min > max {
-        return Err(
-            Complaint::new(format!("workers: min ({min}) passes max ({max})"))
-                .hint("write both, min first"),
-        );
+        return Err(Complaint::new(format!("workers: min ({min}) passes max ({max})")).hint("write both, min first"));
     }
     if min == 0 {
-        return Err(
-            Complaint::new("workers on demand (min = 0) are not in this version")
-                .hint(format!("a fixed number: `workers = {max}`")),
-        );
+        return Err(Complaint::new("workers on demand (min = 0) are not in this version")
+            .hint(format!("a fixed number: `workers = {max}`")));
     }
     if min != max {
         return Err(Complaint::new(format!(
@@ -303,18 +232,14 @@ pub(crate) fn check_workers(workers: &Workers) -> Result<(), Complaint> {
 }
 
 fn read_limits(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
-    pool.umask = table
-        .get("umask", parsed(values::octal, "0022"), findings)
-        .unwrap_or(pool.umask);
+    pool.umask = table.get("umask", parsed(values::octal, "0022"), findings).unwrap_or(pool.umask);
     let limit = |name: &str| match known::standing(known::RLIMITS, name) {
         Some(_) => Ok(name.to_owned()),
         None => {
             let complaint = Complaint::new(format!("unknown resource limit `{}`", shortened(name)));
             let names = known::RLIMITS.iter().map(|(name, _)| *name);
             let bare = name.to_lowercase();
-            let bare = bare
-                .trim_start_matches("rlimit_")
-                .trim_start_matches("limit");
+            let bare = bare.trim_start_matches("rlimit_").trim_start_matches("limit");
             Err(match known::suggestion(names.clone(), bare) {
                 Some(meant) => complaint.hint(format!("did you mean `{meant}`?")),
                 None => complaint.hint(format!("known: {}", names.collect::<Vec<_>>().join(", "))),
@@ -323,15 +248,12 @@ fn read_limits(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
     };
     let amount = |value: &DeValue<'_>| match value {
         DeValue::String(text) if text == "unlimited" => Ok(u64::MAX),
-        DeValue::String(_) => Err(Complaint::new(
-            "a resource limit is a number without quotes, or \"unlimited\"",
-        )
-        .hint("write 1024")),
+        DeValue::String(_) => {
+            Err(Complaint::new("a resource limit is a number without quotes, or \"unlimited\"").hint("write 1024"))
+        }
         other => number(0..=i128::from(i64::MAX))(other),
     };
-    pool.rlimits = table
-        .map("rlimits", limit, amount, findings)
-        .unwrap_or_default();
+    pool.rlimits = table.map("rlimits", limit, amount, findings).unwrap_or_default();
     let memory = table.get("max-memory", parsed(values::size, "512MiB"), findings);
     pool.max_memory = memory.filter(|bytes| *bytes > 0);
     let age = table.get("max-age", parsed(values::duration, "1h"), findings);
@@ -353,74 +275,43 @@ fn positive(text: &str) -> Result<Duration, Complaint> {
 /// A duration of a second or more.
 fn second(text: &str) -> Result<Duration, Complaint> {
     match values::duration(text)? {
-        duration if duration < Duration::from_secs(1) => {
-            Err(Complaint::new("this must be at least a second"))
-        }
+        duration if duration < Duration::from_secs(1) => Err(Complaint::new("this must be at least a second")),
         duration => Ok(duration),
     }
 }
 
 fn read_breaker(breaker: &mut Breaker, table: &Table<'_>, findings: &mut Findings) {
-    table.refuse_unknown(
-        known::BREAKER,
-        |key, standing| refusal(key, standing, true),
-        findings,
-    );
+    table.refuse_unknown(known::BREAKER, |key, standing| refusal(key, standing, true), findings);
     let duration = || parsed(values::duration, "30s");
-    breaker.failures = table
-        .get("failures", number(1..=1_000_000), findings)
-        .unwrap_or(breaker.failures);
-    breaker.within = table
-        .get("within", parsed(second, "90s"), findings)
-        .unwrap_or(breaker.within);
-    breaker.grace = table
-        .get("grace", duration(), findings)
-        .unwrap_or(breaker.grace);
-    breaker.prove = table
-        .get("prove", duration(), findings)
-        .unwrap_or(breaker.prove);
+    breaker.failures = table.get("failures", number(1..=1_000_000), findings).unwrap_or(breaker.failures);
+    breaker.within = table.get("within", parsed(second, "90s"), findings).unwrap_or(breaker.within);
+    breaker.grace = table.get("grace", duration(), findings).unwrap_or(breaker.grace);
+    breaker.prove = table.get("prove", duration(), findings).unwrap_or(breaker.prove);
     let thens = choice("then", &[("hold", Then::Hold), ("exit", Then::Exit)], &[]);
     breaker.then = table.get("then", thens, findings).unwrap_or(breaker.then);
     if let Some(backoff) = table.table("backoff", findings) {
-        backoff.refuse_unknown(
-            known::BACKOFF,
-            |key, standing| refusal(key, standing, true),
-            findings,
-        );
+        backoff.refuse_unknown(known::BACKOFF, |key, standing| refusal(key, standing, true), findings);
         let first = backoff.get("first", parsed(positive, "100ms"), findings);
         breaker.backoff_first = first.unwrap_or(breaker.backoff_first);
-        breaker.backoff_max = backoff
-            .get("max", parsed(positive, "30s"), findings)
-            .unwrap_or(breaker.backoff_max);
+        breaker.backoff_max = backoff.get("max", parsed(positive, "30s"), findings).unwrap_or(breaker.backoff_max);
     }
 }
 
 fn read_codes(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
     let code = |text: &str| match text.parse::<u8>() {
         Ok(code) if code.to_string() == text => Ok(code),
-        _ => Err(
-            Complaint::new(format!("{:?} is not an exit code", shortened(text)))
-                .hint("a number from 0 to 255"),
-        ),
+        _ => Err(Complaint::new(format!("{:?} is not an exit code", shortened(text))).hint("a number from 0 to 255")),
     };
     let name = |value: &DeValue<'_>| match word(value)? {
-        name if name.chars().count() > 100 => Err(Complaint::new(
-            "a name for an exit code has at most 100 characters",
-        )),
-        name if name.chars().any(char::is_control) => Err(Complaint::new(
-            "a name for an exit code is one line, without control characters",
-        )),
+        name if name.chars().count() > 100 => Err(Complaint::new("a name for an exit code has at most 100 characters")),
+        name if name.chars().any(char::is_control) => {
+            Err(Complaint::new("a name for an exit code is one line, without control characters"))
+        }
         name => Ok(name),
     };
-    pool.exit_codes = table
-        .map("exit-codes", code, name, findings)
-        .unwrap_or_default();
-    pool.broken_codes = table
-        .list("broken-codes", "[78]", number(1..=255), findings)
-        .unwrap_or_default();
-    pool.unavailable_codes = table
-        .list("unavailable-codes", "[75]", number(1..=255), findings)
-        .unwrap_or_default();
+    pool.exit_codes = table.map("exit-codes", code, name, findings).unwrap_or_default();
+    pool.broken_codes = table.list("broken-codes", "[78]", number(1..=255), findings).unwrap_or_default();
+    pool.unavailable_codes = table.list("unavailable-codes", "[75]", number(1..=255), findings).unwrap_or_default();
 }
 
 /// `--mode`: as in the file.
@@ -430,10 +321,5 @@ pub(crate) fn choose_mode(text: &str) -> Result<Mode, Complaint> {
 
 /// `--launch`: as in the file.
 pub(crate) fn choose_launch(text: &str) -> Result<(), Complaint> {
-    choose(
-        "launch",
-        LAUNCHES,
-        &[("zygote", "write --launch exec, or leave it out")],
-        text,
-    )
+    choose("launch", LAUNCHES, &[("zygote", "write --launch exec, or leave it out")], text)
 }

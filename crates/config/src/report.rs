@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use annotate_snippets::{
-    AnnotationKind, Element, Group, Level as Title, Origin, Renderer, Snippet,
-};
+use annotate_snippets::{AnnotationKind, Element, Group, Level as Title, Origin, Renderer, Snippet};
 use serde::Serialize;
 
 use crate::place::{Place, Places};
@@ -98,18 +96,12 @@ impl Problem {
         let (line, line_start) = source.line(start);
         let text = source.line_text(line_start);
         let from = text.floor_char_boundary(start - line_start);
-        let to = text
-            .floor_char_boundary(span.end.saturating_sub(line_start))
-            .max(from);
+        let to = text.floor_char_boundary(span.end.saturating_sub(line_start)).max(from);
         self.file = Some(source.path.clone());
         self.line = Some(line);
         self.column = Some(text[..from].chars().count() + 1);
         if text.len() <= EXCERPT_MAX {
-            self.excerpt = Some(Excerpt {
-                text: text.to_owned(),
-                start: from,
-                end: to,
-            });
+            self.excerpt = Some(Excerpt { text: text.to_owned(), start: from, end: to });
         }
         self
     }
@@ -126,10 +118,7 @@ impl Problem {
             Level::Error => Title::ERROR,
             Level::Warning => Title::WARNING,
         };
-        let path = self
-            .file
-            .as_ref()
-            .map(|file| file.to_string_lossy().into_owned());
+        let path = self.file.as_ref().map(|file| file.to_string_lossy().into_owned());
         let mut elements: Vec<Element<'_>> = Vec::new();
         match (&self.excerpt, self.line, path) {
             (Some(excerpt), Some(line), path) => elements.push(
@@ -155,8 +144,7 @@ impl Problem {
         if let Some(hint) = &self.hint {
             elements.push(Title::HELP.message(hint.as_str()).into());
         }
-        let group =
-            Group::with_title(title.primary_title(self.message.as_str())).elements(elements);
+        let group = Group::with_title(title.primary_title(self.message.as_str())).elements(elements);
         renderer.render(&[group])
     }
 }
@@ -189,11 +177,7 @@ impl Report {
 
     /// For people: each problem with its place, the line, a caret and a hint; a blank line between them.
     pub fn render(&self, colour: bool) -> String {
-        let renderer = if colour {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let mut text = String::new();
         for problem in &self.problems {
             if !text.is_empty() {
@@ -223,19 +207,11 @@ pub(crate) struct Findings {
 impl Findings {
     /// None yet, about values whose places are known.
     pub(crate) fn at(places: Places) -> Self {
-        Self {
-            places,
-            ..Self::default()
-        }
+        Self { places, ..Self::default() }
     }
 
     /// An error of the value at `key_path`, drawn there or at the nearest table around it.
-    pub(crate) fn error(
-        &mut self,
-        key_path: &str,
-        message: impl Into<String>,
-        hint: Option<String>,
-    ) {
+    pub(crate) fn error(&mut self, key_path: &str, message: impl Into<String>, hint: Option<String>) {
         if self.errors.len() < FINDINGS_MAX {
             let problem = Problem::new(Level::Error, message).maybe_hint(hint);
             let place = self.places.nearest(key_path);
@@ -247,12 +223,7 @@ impl Findings {
     }
 
     /// A warning about the value at `key_path`.
-    pub(crate) fn warning(
-        &mut self,
-        key_path: &str,
-        message: impl Into<String>,
-        hint: Option<String>,
-    ) {
+    pub(crate) fn warning(&mut self, key_path: &str, message: impl Into<String>, hint: Option<String>) {
         if self.warnings.len() < FINDINGS_MAX {
             let problem = Problem::new(Level::Warning, message).maybe_hint(hint);
             let place = self.places.nearest(key_path);

@@ -27,11 +27,7 @@ pub(crate) fn check(config: &Config, findings: &mut Findings) {
 fn check_sockets(pool: &Pool, path: &str, findings: &mut Findings) {
     let listen = format!("{path}.listen");
     let clients = format!("{path}.allowed-clients");
-    if pool.mode == Mode::Direct
-        && pool.pass == Pass::Stdin
-        && pool.listen.len() > 1
-        && !findings.is_broken(&listen)
-    {
+    if pool.mode == Mode::Direct && pool.pass == Pass::Stdin && pool.listen.len() > 1 && !findings.is_broken(&listen) {
         findings.error(
             &format!("{listen}[1]"),
             format!("`pass = \"stdin\"` carries one socket, but the pool listens on {}", pool.listen.len()),
@@ -39,10 +35,7 @@ fn check_sockets(pool: &Pool, path: &str, findings: &mut Findings) {
         );
     }
     // The family of an inherited socket is known only when it is there.
-    let has_tcp = pool
-        .listen
-        .iter()
-        .any(|listen| !matches!(listen, Listen::Unix(_)));
+    let has_tcp = pool.listen.iter().any(|listen| !matches!(listen, Listen::Unix(_)));
     if !pool.allowed_clients.is_empty() && !has_tcp && !findings.is_broken(&listen) {
         findings.error(
             &clients,
@@ -79,10 +72,7 @@ fn check_breaker(breaker: &Breaker, path: &str, findings: &mut Findings) {
     if breaker.backoff_first > breaker.backoff_max && !findings.is_broken(&backoff) {
         findings.error(
             &backoff,
-            format!(
-                "backoff: first ({:?}) passes max ({:?})",
-                breaker.backoff_first, breaker.backoff_max
-            ),
+            format!("backoff: first ({:?}) passes max ({:?})", breaker.backoff_first, breaker.backoff_max),
             Some("the first wait is the shortest".into()),
         );
     }
@@ -98,9 +88,7 @@ fn check_codes(pool: &Pool, path: &str, findings: &mut Findings) {
             findings.error(
                 &format!("{unavailable}[{index}]"),
                 format!("exit code {code} stands in `broken-codes` too: it cannot mean both"),
-                Some(
-                    "broken: the generation is at fault; unavailable: a dependency is away".into(),
-                ),
+                Some("broken: the generation is at fault; unavailable: a dependency is away".into()),
             );
         }
     }
@@ -113,8 +101,7 @@ const ADDRESSES_MAX: usize = 5_000;
 fn check_addresses(config: &Config, findings: &mut Findings) {
     let count: usize = config.pools.values().map(|pool| pool.listen.len()).sum();
     if count > ADDRESSES_MAX {
-        let message =
-            format!("{count} addresses are more than {ADDRESSES_MAX}, the most for one supervisor");
+        let message = format!("{count} addresses are more than {ADDRESSES_MAX}, the most for one supervisor");
         findings.error("pool", message, Some("run several supervisors".into()));
         return;
     }
@@ -126,11 +113,8 @@ fn check_addresses(config: &Config, findings: &mut Findings) {
             if let Some((other, _)) = other
                 && !findings.is_broken(&path)
             {
-                let by = if *other == pool.name {
-                    "this pool already".to_owned()
-                } else {
-                    format!("pool `{other}` too")
-                };
+                let by =
+                    if *other == pool.name { "this pool already".to_owned() } else { format!("pool `{other}` too") };
                 findings.error(
                     &format!("{path}[{index}]"),
                     format!("{} is listened on by {by}", shown(listen)),
@@ -161,9 +145,7 @@ fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
 
 /// Without `.` and doubled slashes; `..` stays, it may follow a symlink.
 fn plain(path: &Path) -> PathBuf {
-    path.components()
-        .filter(|component| *component != Component::CurDir)
-        .collect()
+    path.components().filter(|component| *component != Component::CurDir).collect()
 }
 
 fn shown(listen: &Listen) -> String {

@@ -27,27 +27,13 @@ pub(crate) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The top of a file, standing for the table `path`.
-    pub(crate) fn new(
-        path: &str,
-        entries: &'a DeTable<'a>,
-        source: &'a Arc<Source>,
-        is_whole: bool,
-    ) -> Self {
-        Self {
-            path: path.to_owned(),
-            entries,
-            source,
-            is_whole,
-        }
+    pub(crate) fn new(path: &str, entries: &'a DeTable<'a>, source: &'a Arc<Source>, is_whole: bool) -> Self {
+        Self { path: path.to_owned(), entries, source, is_whole }
     }
 
     /// The key path of `key` in this table.
     pub(crate) fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// Whether the file says anything about `key`.
@@ -64,10 +50,7 @@ impl<'a> Table<'a> {
     pub(crate) fn key_error(&self, key: &str, complaint: Complaint, findings: &mut Findings) {
         let path = self.path_of(key);
         if let Some((spanned, _)) = self.entries.get_key_value(key) {
-            findings.places.insert(
-                path.clone(),
-                Place::File(self.source.clone(), spanned.span()),
-            );
+            findings.places.insert(path.clone(), Place::File(self.source.clone(), spanned.span()));
         }
         findings.error(&path, complaint.message, complaint.hint);
     }
@@ -96,11 +79,7 @@ impl<'a> Table<'a> {
     }
 
     fn unknown(&self, keys: Keys, key: &str) -> Complaint {
-        let place = if self.path.is_empty() {
-            "at the top of the file".into()
-        } else {
-            format!("in [{}]", self.path)
-        };
+        let place = if self.path.is_empty() { "at the top of the file".into() } else { format!("in [{}]", self.path) };
         let complaint = Complaint::new(format!("unknown key `{}` {place}", shortened(key)));
         let names = keys.iter().map(|(name, _)| *name);
         if let Some(name) = known::suggestion(names.clone(), key) {
@@ -108,10 +87,7 @@ impl<'a> Table<'a> {
         }
         match known::home(key) {
             Some(home) => complaint.hint(format!("`{key}` belongs to {home}")),
-            None if keys.len() <= 8 => complaint.hint(format!(
-                "known here: {}",
-                names.collect::<Vec<_>>().join(", ")
-            )),
+            None if keys.len() <= 8 => complaint.hint(format!("known here: {}", names.collect::<Vec<_>>().join(", "))),
             None => complaint,
         }
     }
@@ -133,9 +109,7 @@ impl<'a> Table<'a> {
         read: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
         findings: &mut Findings,
     ) -> Option<T> {
-        findings
-            .places
-            .insert(path.clone(), Place::File(self.source.clone(), value.span()));
+        findings.places.insert(path.clone(), Place::File(self.source.clone(), value.span()));
         match read(value.get_ref()) {
             Ok(value) => Some(value),
             Err(complaint) => {
@@ -161,20 +135,16 @@ impl<'a> Table<'a> {
         let value = self.entries.get(key)?;
         let path = self.path_of(key);
         let is_array = |value: &DeValue<'_>| match value {
-            DeValue::Array(items) if items.len() > LIST_MAX => Err(Complaint::new(format!(
-                "`{key}` has {} items, but at most {LIST_MAX} are possible",
-                items.len()
-            ))),
+            DeValue::Array(items) if items.len() > LIST_MAX => {
+                Err(Complaint::new(format!("`{key}` has {} items, but at most {LIST_MAX} are possible", items.len())))
+            }
             DeValue::Array(_) => Ok(()),
-            other => Err(
-                Complaint::new(format!("`{key}` must be a list, not {}", article(other)))
-                    .hint(format!("write `{key} = {example}`")),
-            ),
+            other => Err(Complaint::new(format!("`{key}` must be a list, not {}", article(other)))
+                .hint(format!("write `{key} = {example}`"))),
         };
         self.read_at(path.clone(), value, is_array, findings)?;
         let items = value.get_ref().as_array()?;
-        let read_item =
-            |(index, item)| self.read_at(format!("{path}[{index}]"), item, &read, findings);
+        let read_item = |(index, item)| self.read_at(format!("{path}[{index}]"), item, &read, findings);
         Some(items.iter().enumerate().filter_map(read_item).collect())
     }
 
@@ -184,19 +154,10 @@ impl<'a> Table<'a> {
         let path = self.path_of(key);
         let is_table = |value: &DeValue<'_>| match value {
             DeValue::Table(_) => Ok(()),
-            other => Err(Complaint::new(format!(
-                "`{}` must be a table, not {}",
-                shortened(key),
-                article(other)
-            ))),
+            other => Err(Complaint::new(format!("`{}` must be a table, not {}", shortened(key), article(other)))),
         };
         self.read_at(path.clone(), value, is_table, findings)?;
-        Some(Table {
-            path,
-            entries: value.get_ref().as_table()?,
-            source: self.source,
-            is_whole: self.is_whole,
-        })
+        Some(Table { path, entries: value.get_ref().as_table()?, source: self.source, is_whole: self.is_whole })
     }
 
     /// The table at `key` as a map of names that the user chooses: each entry that is good.
@@ -259,17 +220,12 @@ pub(crate) fn string(value: &DeValue<'_>) -> Result<String, Complaint> {
         }
         DeValue::String(text) => Ok(text.clone().into_owned()),
         DeValue::Integer(number) if number.as_str().len() <= 40 => {
-            Err(Complaint::new("this must be a string, not a number")
-                .hint(format!("write \"{number}\"")))
+            Err(Complaint::new("this must be a string, not a number").hint(format!("write \"{number}\"")))
         }
         DeValue::Boolean(is_true) => {
-            Err(Complaint::new("this must be a string, not true or false")
-                .hint(format!("write \"{is_true}\"")))
+            Err(Complaint::new("this must be a string, not true or false").hint(format!("write \"{is_true}\"")))
         }
-        other => Err(Complaint::new(format!(
-            "this must be a string, not {}",
-            article(other)
-        ))),
+        other => Err(Complaint::new(format!("this must be a string, not {}", article(other)))),
     }
 }
 
@@ -288,24 +244,16 @@ pub(crate) fn parsed<T>(
 ) -> impl Fn(&DeValue<'_>) -> Result<T, Complaint> {
     move |value| match value {
         DeValue::String(_) => parse(&string(value)?),
-        other => Err(
-            Complaint::new(format!("this must be a string, not {}", article(other)))
-                .hint(format!("with quotes, as in \"{example}\"")),
-        ),
+        other => Err(Complaint::new(format!("this must be a string, not {}", article(other)))
+            .hint(format!("with quotes, as in \"{example}\""))),
     }
 }
 
 /// A whole number within `range`.
-pub(crate) fn number<T: TryFrom<i128>>(
-    range: RangeInclusive<i128>,
-) -> impl Fn(&DeValue<'_>) -> Result<T, Complaint> {
+pub(crate) fn number<T: TryFrom<i128>>(range: RangeInclusive<i128>) -> impl Fn(&DeValue<'_>) -> Result<T, Complaint> {
     move |value| {
         let complaint = |what: String| {
-            Complaint::new(format!(
-                "this must be a whole number from {} to {}, not {what}",
-                range.start(),
-                range.end()
-            ))
+            Complaint::new(format!("this must be a whole number from {} to {}, not {what}", range.start(), range.end()))
         };
         let DeValue::Integer(integer) = value else {
             return Err(complaint(article(value).to_owned()));
@@ -338,20 +286,14 @@ pub(crate) fn choose<T: Copy>(
         return Ok(*meaning);
     }
     if let Some((_, instead)) = later.iter().find(|(word, _)| *word == text) {
-        return Err(
-            Complaint::new(format!("`{key} = \"{text}\"` is not in this version")).hint(*instead),
-        );
+        return Err(Complaint::new(format!("`{key} = \"{text}\"` is not in this version")).hint(*instead));
     }
     let names = words.iter().map(|(word, _)| *word);
     let complaint = Complaint::new(format!("`{key}` cannot be {:?}", shortened(text)));
     Err(match known::suggestion(names.clone(), text) {
         Some(name) => complaint.hint(format!("did you mean \"{name}\"?")),
-        None => complaint.hint(format!(
-            "one of {}",
-            names
-                .map(|name| format!("\"{name}\""))
-                .collect::<Vec<_>>()
-                .join(", ")
-        )),
+        None => {
+            complaint.hint(format!("one of {}", names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")))
+        }
     })
 }

@@ -13,12 +13,7 @@ pub(crate) const UNIX_PATH_MAX: usize = 107;
 /// More workers in one pool than this are a slip of the finger.
 pub(crate) const WORKERS_MAX: u32 = 10_000;
 /// Of `workers` where the file does not say.
-pub(crate) const WORKERS_DEFAULT: Workers = Workers {
-    min: 4,
-    max: 4,
-    step: 4,
-    idle: Duration::from_secs(60),
-};
+pub(crate) const WORKERS_DEFAULT: Workers = Workers { min: 4, max: 4, step: 4, idle: Duration::from_secs(60) };
 
 /// Why a value is refused, and what to write instead.
 #[derive(Debug, PartialEq)]
@@ -29,10 +24,7 @@ pub(crate) struct Complaint {
 
 impl Complaint {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-        }
+        Self { message: message.into(), hint: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -47,9 +39,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Complaint> {
         return Ok(Duration::ZERO);
     }
     let complaint = || {
-        Complaint::new(format!("{text:?} is not a duration")).hint(
-            "whole numbers with ms, s, m, h or d, the largest first: \"90s\", \"1m30s\", \"100ms\"",
-        )
+        Complaint::new(format!("{text:?} is not a duration"))
+            .hint("whole numbers with ms, s, m, h or d, the largest first: \"90s\", \"1m30s\", \"100ms\"")
     };
     let too_long = || Complaint::new(format!("{text:?} is longer than a year"));
     let mut rest = text;
@@ -58,10 +49,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Complaint> {
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, after) = rest.split_at(digits);
-        let letters = after.len()
-            - after
-                .trim_start_matches(|c: char| c.is_ascii_alphabetic())
-                .len();
+        let letters = after.len() - after.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
         let (unit, after) = after.split_at(letters);
         let milliseconds = match unit {
             "ms" => 1,
@@ -76,9 +64,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Complaint> {
         }
         let number: u64 = number.parse().map_err(|_| too_long())?;
         let part = number.checked_mul(milliseconds).ok_or_else(too_long)?;
-        total = total
-            .checked_add(Duration::from_millis(part))
-            .ok_or_else(too_long)?;
+        total = total.checked_add(Duration::from_millis(part)).ok_or_else(too_long)?;
         unit_before = milliseconds;
         rest = after;
     }
@@ -108,18 +94,11 @@ pub(crate) fn size(text: &str) -> Result<u64, Complaint> {
                 _ => "MiB",
             };
             let number = if number.is_empty() { "512" } else { number };
-            return Err(
-                Complaint::new(format!("{text:?} is not a size")).hint(format!(
-                    "a whole number with B, KiB, MiB, GiB or TiB: \"{number}{guess}\""
-                )),
-            );
+            return Err(Complaint::new(format!("{text:?} is not a size"))
+                .hint(format!("a whole number with B, KiB, MiB, GiB or TiB: \"{number}{guess}\"")));
         }
     };
-    let number: Option<u64> = if number.is_empty() {
-        None
-    } else {
-        number.parse().ok()
-    };
+    let number: Option<u64> = if number.is_empty() { None } else { number.parse().ok() };
     number
         .and_then(|number| number.checked_mul(1 << shift))
         .ok_or_else(|| Complaint::new(format!("{text:?} is not a size that fits 64 bits")))
@@ -128,20 +107,14 @@ pub(crate) fn size(text: &str) -> Result<u64, Complaint> {
 /// Permission bits: `"0660"`.
 pub(crate) fn octal(text: &str) -> Result<u32, Complaint> {
     let complaint = || {
-        Complaint::new(format!(
-            "{text:?} is not an octal mode between 0000 and 0777"
-        ))
-        .hint("three or four octal digits: \"0660\"")
+        Complaint::new(format!("{text:?} is not an octal mode between 0000 and 0777"))
+            .hint("three or four octal digits: \"0660\"")
     };
-    let is_octal =
-        !text.is_empty() && text.len() <= 4 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let is_octal = !text.is_empty() && text.len() <= 4 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     if !is_octal {
         return Err(complaint());
     }
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o777)
-        .ok_or_else(complaint)
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(complaint)
 }
 
 /// One entry of `listen`.
@@ -155,28 +128,19 @@ pub(crate) fn listen(text: &str) -> Result<Listen, Complaint> {
     if let Some(number) = text.strip_prefix("fd:") {
         return match number.parse::<i32>() {
             Ok(fd) if fd == 0 || (3..=65_535).contains(&fd) => Ok(Listen::Fd(fd)),
-            Ok(1 | 2) => Err(Complaint::new(format!(
-                "{text:?}: this fd is the supervisor's own output"
-            ))
-            .hint("pass the socket as fd 0, or as 3 or higher")),
-            _ => Err(
-                Complaint::new(format!("{text:?} is not the number of an fd"))
-                    .hint("the number of an inherited socket: \"fd:3\""),
-            ),
+            Ok(1 | 2) => Err(Complaint::new(format!("{text:?}: this fd is the supervisor's own output"))
+                .hint("pass the socket as fd 0, or as 3 or higher")),
+            _ => Err(Complaint::new(format!("{text:?} is not the number of an fd"))
+                .hint("the number of an inherited socket: \"fd:3\"")),
         };
     }
     if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(
-            Complaint::new(format!("listen on {text:?}: not in this version")).hint(
-                "put a web server in front, and listen on a FastCGI address: \"unix:site.sock\"",
-            ),
-        );
+        return Err(Complaint::new(format!("listen on {text:?}: not in this version"))
+            .hint("put a web server in front, and listen on a FastCGI address: \"unix:site.sock\""));
     }
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => {
-            Err(Complaint::new(format!("{text:?}: port 0 is no port"))
-                .hint("name the port that the web server connects to: 1 to 65535"))
-        }
+        Ok(address) if address.port() == 0 => Err(Complaint::new(format!("{text:?}: port 0 is no port"))
+            .hint("name the port that the web server connects to: 1 to 65535")),
         Ok(address) => Ok(Listen::Tcp(address)),
         Err(_) => Err(not_an_address(text)),
     }
@@ -191,10 +155,8 @@ fn unix(path: &str) -> Result<Listen, Complaint> {
         .hint("name a file: \"unix:site.sock\""));
     }
     if path.is_empty() || path.ends_with('/') {
-        return Err(
-            Complaint::new(format!("\"unix:{path}\" does not name a socket file"))
-                .hint("name a file: \"unix:site.sock\""),
-        );
+        return Err(Complaint::new(format!("\"unix:{path}\" does not name a socket file"))
+            .hint("name a file: \"unix:site.sock\""));
     }
     // Relative paths grow by the runtime directory: that is seen when the machine is looked at.
     if path.len() > UNIX_PATH_MAX {
@@ -209,15 +171,12 @@ fn unix(path: &str) -> Result<Listen, Complaint> {
 
 /// The charset is that of `FileDescriptorName=` (systemd.socket(5)).
 fn systemd(name: &str) -> Result<Listen, Complaint> {
-    let is_good =
-        !name.is_empty() && name.len() <= 255 && name.chars().all(|c| !c.is_control() && c != ':');
+    let is_good = !name.is_empty() && name.len() <= 255 && name.chars().all(|c| !c.is_control() && c != ':');
     if is_good {
         Ok(Listen::Systemd(name.to_owned()))
     } else {
-        Err(Complaint::new(format!(
-            "\"systemd:{name}\" does not name a socket unit's fd"
-        ))
-        .hint("FileDescriptorName= of the socket unit: \"systemd:site\""))
+        Err(Complaint::new(format!("\"systemd:{name}\" does not name a socket unit's fd"))
+            .hint("FileDescriptorName= of the socket unit: \"systemd:site\""))
     }
 }
 
@@ -225,26 +184,19 @@ fn not_an_address(text: &str) -> Complaint {
     let complaint = Complaint::new(format!("{text:?} is not an address"));
     let path = text.strip_prefix("unix").unwrap_or(text);
     if path.contains('/') || path.ends_with(".sock") || path.ends_with(".socket") {
-        return complaint.hint(format!(
-            "for a unix socket write \"unix:{}\"",
-            path.trim_start_matches(':')
-        ));
+        return complaint.hint(format!("for a unix socket write \"unix:{}\"", path.trim_start_matches(':')));
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     match port.parse::<u16>() {
-        Ok(port) if matches!(host, "" | "localhost") => complaint.hint(format!(
-            "an address needs its numbers: \"127.0.0.1:{port}\""
-        )),
-        Ok(port) if host == "*" => {
-            complaint.hint(format!("for every address write \"0.0.0.0:{port}\""))
+        Ok(port) if matches!(host, "" | "localhost") => {
+            complaint.hint(format!("an address needs its numbers: \"127.0.0.1:{port}\""))
         }
+        Ok(port) if host == "*" => complaint.hint(format!("for every address write \"0.0.0.0:{port}\"")),
         Ok(port) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
             complaint.hint(format!("IPv6 stands in brackets: \"[{host}]:{port}\""))
         }
         Ok(_) => complaint.hint("host names are not looked up: write the address in numbers"),
-        Err(_) => {
-            complaint.hint("\"unix:PATH\", \"ADDRESS:PORT\", \"systemd:NAME\" or \"fd:NUMBER\"")
-        }
+        Err(_) => complaint.hint("\"unix:PATH\", \"ADDRESS:PORT\", \"systemd:NAME\" or \"fd:NUMBER\""),
     }
 }
 
@@ -253,8 +205,7 @@ pub(crate) fn client(text: &str) -> Result<IpAddr, Complaint> {
     text.parse().map_err(|_| {
         let complaint = Complaint::new(format!("{text:?} is not an IP address"));
         if text.contains('/') {
-            complaint
-                .hint("networks are not possible: FCGI_WEB_SERVER_ADDRS takes single addresses")
+            complaint.hint("networks are not possible: FCGI_WEB_SERVER_ADDRS takes single addresses")
         } else {
             complaint.hint("an address in numbers: \"127.0.0.1\"")
         }
@@ -265,31 +216,23 @@ pub(crate) fn client(text: &str) -> Result<IpAddr, Complaint> {
 pub(crate) fn workers(text: &str) -> Result<Workers, Complaint> {
     let (min, max) = text.split_once("..").unwrap_or((text, text));
     match (min.parse(), max.parse()) {
-        (Ok(min), Ok(max)) => Ok(Workers {
-            min,
-            max,
-            ..WORKERS_DEFAULT
-        }),
-        (_, _) => Err(
-            Complaint::new(format!("{text:?} is not a number of workers"))
-                .hint("a number, or MIN..MAX: --workers 4"),
-        ),
+        (Ok(min), Ok(max)) => Ok(Workers { min, max, ..WORKERS_DEFAULT }),
+        (_, _) => {
+            Err(Complaint::new(format!("{text:?} is not a number of workers"))
+                .hint("a number, or MIN..MAX: --workers 4"))
+        }
     }
 }
 
 /// The name of a pool: 1 to 64 of `a-z A-Z 0-9 - _`.
 pub(crate) fn pool_name(name: &str) -> Result<(), Complaint> {
     let is_good = (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if is_good {
         Ok(())
     } else {
-        Err(
-            Complaint::new(format!("{name:?} cannot be the name of a pool"))
-                .hint("1 to 64 of the letters a-z and A-Z, digits, - and _"),
-        )
+        Err(Complaint::new(format!("{name:?} cannot be the name of a pool"))
+            .hint("1 to 64 of the letters a-z and A-Z, digits, - and _"))
     }
 }
 
@@ -307,18 +250,14 @@ const VARIABLES_OURS: &[&str] = &[
 /// The name of an environment variable.
 pub(crate) fn variable(name: &str) -> Result<(), Complaint> {
     if name.is_empty() || name.contains('=') {
-        return Err(Complaint::new(format!(
-            "{name:?} cannot be the name of an environment variable"
-        ))
-        .hint("a name is not empty and has no ="));
+        return Err(Complaint::new(format!("{name:?} cannot be the name of an environment variable"))
+            .hint("a name is not empty and has no ="));
     }
     if VARIABLES_OURS.contains(&name) {
         let complaint = Complaint::new(format!("the variable {name} is steadfast's own"));
         return Err(match name {
             "FCGI_WEB_SERVER_ADDRS" => complaint.hint("write `allowed-clients` instead"),
-            "PHP_FCGI_CHILDREN" => {
-                complaint.hint("write `workers` instead: steadfast starts the workers")
-            }
+            "PHP_FCGI_CHILDREN" => complaint.hint("write `workers` instead: steadfast starts the workers"),
             _ => complaint.hint("leave it out"),
         });
     }
@@ -339,21 +278,11 @@ mod tests {
         assert_eq!(ms("1h"), Ok(3_600_000));
         assert_eq!(ms("1m30s"), Ok(90_000));
         assert_eq!(ms("1d2h3m4s5ms"), Ok(93_784_005));
-        for bad in [
-            "", "90", "s", "1.5s", "-1s", " 1s", "1 s", "30s1m", "1s1s", "1w", "1µs", "٣s", "00",
-        ] {
+        for bad in ["", "90", "s", "1.5s", "-1s", " 1s", "1 s", "30s1m", "1s1s", "1w", "1µs", "٣s", "00"] {
             assert!(ms(bad).is_err(), "{bad}");
         }
-        for long in [
-            "367d",
-            "99999999999999999999s",
-            "18446744073709551615h",
-            "18446744073709551615ms",
-        ] {
-            assert!(
-                duration(long).is_err_and(|c| c.message.contains("longer than a year")),
-                "{long}"
-            );
+        for long in ["367d", "99999999999999999999s", "18446744073709551615h", "18446744073709551615ms"] {
+            assert!(duration(long).is_err_and(|c| c.message.contains("longer than a year")), "{long}");
         }
     }
 
@@ -364,25 +293,10 @@ mod tests {
         assert_eq!(size("2KiB"), Ok(2048));
         assert_eq!(size("512MiB"), Ok(512 << 20));
         assert_eq!(size("3GiB"), Ok(3 << 30));
-        for bad in [
-            "",
-            "512",
-            "MiB",
-            "1.5GiB",
-            "-1B",
-            "99999999999TiB",
-            "16777216TiB",
-            "99999999999999999999B",
-        ] {
+        for bad in ["", "512", "MiB", "1.5GiB", "-1B", "99999999999TiB", "16777216TiB", "99999999999999999999B"] {
             assert!(size(bad).is_err(), "{bad}");
         }
-        assert!(
-            size("512M")
-                .unwrap_err()
-                .hint
-                .unwrap()
-                .contains("\"512MiB\"")
-        );
+        assert!(size("512M").unwrap_err().hint.unwrap().contains("\"512MiB\""));
         assert!(size("2gb").unwrap_err().hint.unwrap().contains("\"2GiB\""));
     }
 
@@ -399,14 +313,8 @@ mod tests {
     #[test]
     fn addresses_are_unix_tcp_fd_or_systemd() {
         assert_eq!(listen("unix:a.sock"), Ok(Listen::Unix("a.sock".into())));
-        assert_eq!(
-            listen("127.0.0.1:9000"),
-            Ok(Listen::Tcp("127.0.0.1:9000".parse().unwrap()))
-        );
-        assert_eq!(
-            listen("[::1]:9000"),
-            Ok(Listen::Tcp("[::1]:9000".parse().unwrap()))
-        );
+        assert_eq!(listen("127.0.0.1:9000"), Ok(Listen::Tcp("127.0.0.1:9000".parse().unwrap())));
+        assert_eq!(listen("[::1]:9000"), Ok(Listen::Tcp("[::1]:9000".parse().unwrap())));
         assert_eq!(listen("fd:3"), Ok(Listen::Fd(3)));
         assert_eq!(listen("fd:0"), Ok(Listen::Fd(0)));
         assert_eq!(listen("systemd:site"), Ok(Listen::Systemd("site".into())));

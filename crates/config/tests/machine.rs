@@ -20,64 +20,31 @@ impl Lookup for Users {
             "www" => (33, 33),
             _ => return None,
         };
-        Some(UserIds {
-            uid,
-            gid,
-            name: name.to_owned(),
-            home: PathBuf::from("/"),
-        })
+        Some(UserIds { uid, gid, name: name.to_owned(), home: PathBuf::from("/") })
     }
 
     fn group(&self, name: &str) -> Option<u32> {
-        [("root", 0), ("web", 44)]
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, gid)| *gid)
+        [("root", 0), ("web", 44)].iter().find(|(known, _)| *known == name).map(|(_, gid)| *gid)
     }
 }
 
 fn messages(report: &Report) -> Vec<String> {
-    report
-        .problems()
-        .iter()
-        .map(|problem| problem.message.clone())
-        .collect()
+    report.problems().iter().map(|problem| problem.message.clone()).collect()
 }
 
 /// Loads a file from `directory`, whose pool `a` has these lines beside mode and name.
 fn pool(directory: &Path, lines: &str) -> Loaded {
     let text = format!("[pool.a]\nmode = \"direct\"\n{lines}\n");
     fs::write(directory.join("steadfast.toml"), text).expect("a directory of our own");
-    let loaded = load(
-        Path::new("steadfast.toml"),
-        &Context {
-            directory: directory.to_owned(),
-        },
-    );
+    let loaded = load(Path::new("steadfast.toml"), &Context { directory: directory.to_owned() });
     loaded.unwrap_or_else(|report| panic!("{}", report.render(false)))
 }
 
-fn checked(
-    loaded: &Loaded,
-    uid: u32,
-    runtime_dir: &Path,
-    directory: &Path,
-) -> Vec<(String, Option<usize>)> {
-    let machine = Machine {
-        uid,
-        gid: uid,
-        runtime_dir,
-        directory,
-        path: None,
-        lookup: &Users,
-    };
+fn checked(loaded: &Loaded, uid: u32, runtime_dir: &Path, directory: &Path) -> Vec<(String, Option<usize>)> {
+    let machine = Machine { uid, gid: uid, runtime_dir, directory, path: None, lookup: &Users };
     match check_machine(loaded, &machine) {
         Ok(()) => Vec::new(),
-        Err(report) => report
-            .problems()
-            .iter()
-            .map(|problem| (problem.message.clone(), problem.line))
-            .collect(),
+        Err(report) => report.problems().iter().map(|problem| (problem.message.clone(), problem.line)).collect(),
     }
 }
 
@@ -89,10 +56,7 @@ fn started_as_root_a_pool_must_name_its_user() {
     let message = "started as root, pool `a` must name its user".to_owned();
     assert_eq!(checked(&nameless, 0, base, base), [(message, Some(1))]);
     assert_eq!(checked(&nameless, 1000, base, base), []);
-    let named = pool(
-        base,
-        "command = [\"sh\"]\nlisten = [\"unix:a\"]\nuser = \"www\"",
-    );
+    let named = pool(base, "command = [\"sh\"]\nlisten = [\"unix:a\"]\nuser = \"www\"");
     assert_eq!(checked(&named, 0, base, base), []);
     assert_eq!(checked(&named, 33, base, base), []);
     let message = "only root can start workers as \"www\"".to_owned();
@@ -114,10 +78,7 @@ fn everything_that_is_missing_is_told_at_once_and_in_its_place() {
         ("there is no user \"who\" on this machine", 11),
         ("there is no group \"no-group\" on this machine", 10),
         ("there is no group \"which\" on this machine", 11),
-        (
-            "there is no program \"no-such-program-here\" in /usr/local/sbin",
-            3,
-        ),
+        ("there is no program \"no-such-program-here\" in /usr/local/sbin", 3),
         ("the socket's directory /no/such/dir does not exist", 5),
         ("the kernel takes at most 107", 6),
     ];
@@ -133,27 +94,15 @@ fn programs_and_directories_are_looked_at() {
     let directory = tempfile::tempdir().unwrap();
     let base = directory.path();
     let one = |lines: &str| {
-        let loaded = pool(
-            base,
-            &format!("listen = [\"unix:a\"]\nuser = \"www\"\n{lines}"),
-        );
-        checked(&loaded, 0, base, base)
-            .into_iter()
-            .map(|(message, _)| message)
-            .collect::<String>()
+        let loaded = pool(base, &format!("listen = [\"unix:a\"]\nuser = \"www\"\n{lines}"));
+        checked(&loaded, 0, base, base).into_iter().map(|(message, _)| message).collect::<String>()
     };
     fs::write(base.join("app"), "#!/bin/sh\n").unwrap();
     assert!(one("command = [\"./app\"]").contains("is not executable"));
     fs::set_permissions(base.join("app"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(one("command = [\"./app\"]"), "");
     assert!(one("command = [\"app\"]").contains("there is no program \"app\""));
-    assert_eq!(
-        one(&format!(
-            "command = [\"app\"]\nenvironment = {{ PATH = \"/x:{}\" }}",
-            base.display()
-        )),
-        ""
-    );
+    assert_eq!(one(&format!("command = [\"app\"]\nenvironment = {{ PATH = \"/x:{}\" }}", base.display())), "");
     assert!(one("command = [\"./gone\"]").contains("cannot be used"));
     assert!(one("command = [\"/tmp/..\"]").contains("is not a program"));
     assert!(one("command = [\"sh\"]\ndirectory = \"gone\"").contains("the directory"));
@@ -167,10 +116,7 @@ fn the_path_of_the_supervisor_counts_only_where_it_is_passed_on() {
     fs::write(base.join("own"), "").unwrap();
     fs::set_permissions(base.join("own"), fs::Permissions::from_mode(0o755)).unwrap();
     let find = |lines: &str| {
-        let loaded = pool(
-            base,
-            &format!("command = [\"own\"]\nlisten = [\"unix:a\"]\n{lines}"),
-        );
+        let loaded = pool(base, &format!("command = [\"own\"]\nlisten = [\"unix:a\"]\n{lines}"));
         find_program(&loaded.config.pools["a"], Path::new("/"), base.to_str())
     };
     assert!(find("").is_err());
@@ -187,9 +133,7 @@ fn command_line(listen: &[&str]) -> CommandLine {
 }
 
 fn here() -> Context {
-    Context {
-        directory: "/here".into(),
-    }
+    Context { directory: "/here".into() }
 }
 
 #[test]
@@ -207,102 +151,29 @@ fn arguments_make_one_pool() {
     assert_eq!(pool.command, ["/usr/bin/php-cgi8.4", "-q"]);
     assert_eq!(pool.listen, [Listen::Unix("/here/a.sock".into())]);
     assert!(matches!(pool.workers, Workers { min: 3, max: 3, .. }));
-    assert_eq!(
-        (pool.user.as_deref(), pool.directory.as_deref()),
-        (Some("www"), None)
-    );
-    let named = CommandLine {
-        name: Some("site".into()),
-        ..command_line(&["127.0.0.1:9000"])
-    };
-    assert!(
-        from_command(&named, &here())
-            .unwrap()
-            .config
-            .pools
-            .contains_key("site")
-    );
-    let root = CommandLine {
-        user: Some("root".into()),
-        ..command_line(&["127.0.0.1:9000"])
-    };
-    assert!(
-        from_command(&root, &here()).unwrap().warnings.problems()[0]
-            .message
-            .contains("run as root")
-    );
+    assert_eq!((pool.user.as_deref(), pool.directory.as_deref()), (Some("www"), None));
+    let named = CommandLine { name: Some("site".into()), ..command_line(&["127.0.0.1:9000"]) };
+    assert!(from_command(&named, &here()).unwrap().config.pools.contains_key("site"));
+    let root = CommandLine { user: Some("root".into()), ..command_line(&["127.0.0.1:9000"]) };
+    assert!(from_command(&root, &here()).unwrap().warnings.problems()[0].message.contains("run as root"));
 }
 
 #[test]
 fn arguments_are_refused_with_the_messages_of_a_file() {
     let refused = |given: &CommandLine| messages(&from_command(given, &here()).unwrap_err());
     let good = || command_line(&["127.0.0.1:9000"]);
-    let mode = CommandLine {
-        mode: None,
-        ..good()
-    };
-    assert_eq!(
-        refused(&mode),
-        ["queue mode, the default, is not in this version"]
-    );
-    let mode = CommandLine {
-        mode: Some("queue".into()),
-        ..good()
-    };
-    assert_eq!(
-        refused(&mode),
-        ["`mode = \"queue\"` is not in this version"]
-    );
-    let launch = CommandLine {
-        launch: Some("zygote".into()),
-        ..good()
-    };
-    assert_eq!(
-        refused(&launch),
-        ["`launch = \"zygote\"` is not in this version"]
-    );
-    let later = CommandLine {
-        verify: Some("GET /".into()),
-        ops: Some("127.0.0.1:1".into()),
-        ..good()
-    };
-    assert_eq!(
-        refused(&later),
-        [
-            "--verify is not in this version",
-            "--ops is not in this version"
-        ]
-    );
-    assert_eq!(
-        refused(&CommandLine {
-            workers: Some("2..4".into()),
-            ..good()
-        })
-        .len(),
-        1
-    );
-    assert_eq!(
-        refused(&CommandLine {
-            workers: Some("many".into()),
-            ..good()
-        })
-        .len(),
-        1
-    );
-    assert_eq!(
-        refused(&CommandLine {
-            name: Some("a b".into()),
-            ..good()
-        }),
-        ["\"a b\" cannot be the name of a pool"]
-    );
-    assert_eq!(
-        refused(&CommandLine {
-            command: vec![],
-            ..good()
-        }),
-        ["the command is empty"]
-    );
+    let mode = CommandLine { mode: None, ..good() };
+    assert_eq!(refused(&mode), ["queue mode, the default, is not in this version"]);
+    let mode = CommandLine { mode: Some("queue".into()), ..good() };
+    assert_eq!(refused(&mode), ["`mode = \"queue\"` is not in this version"]);
+    let launch = CommandLine { launch: Some("zygote".into()), ..good() };
+    assert_eq!(refused(&launch), ["`launch = \"zygote\"` is not in this version"]);
+    let later = CommandLine { verify: Some("GET /".into()), ops: Some("127.0.0.1:1".into()), ..good() };
+    assert_eq!(refused(&later), ["--verify is not in this version", "--ops is not in this version"]);
+    assert_eq!(refused(&CommandLine { workers: Some("2..4".into()), ..good() }).len(), 1);
+    assert_eq!(refused(&CommandLine { workers: Some("many".into()), ..good() }).len(), 1);
+    assert_eq!(refused(&CommandLine { name: Some("a b".into()), ..good() }), ["\"a b\" cannot be the name of a pool"]);
+    assert_eq!(refused(&CommandLine { command: vec![], ..good() }), ["the command is empty"]);
     assert_eq!(refused(&command_line(&[])), ["the workers listen nowhere"]);
     assert!(refused(&command_line(&["unix:/a", "unix:/b"]))[0].contains("carries one socket"));
     assert!(refused(&command_line(&["0.0.0.0:9000"]))[0].contains("open to other machines"));
@@ -310,43 +181,18 @@ fn arguments_are_refused_with_the_messages_of_a_file() {
 
 #[test]
 fn a_refused_command_line_shows_the_arguments() {
-    let given = CommandLine {
-        workers: Some("0".into()),
-        mode: None,
-        ..command_line(&["/run/x.sock"])
-    };
+    let given = CommandLine { workers: Some("0".into()), mode: None, ..command_line(&["/run/x.sock"]) };
     insta::assert_snapshot!(from_command(&given, &here()).unwrap_err().render(false));
 }
 
 #[test]
 fn the_machine_check_names_the_argument_too() {
-    let given = CommandLine {
-        user: Some("nobody-here".into()),
-        ..command_line(&["127.0.0.1:9000"])
-    };
-    let loaded = from_command(
-        &CommandLine {
-            command: vec!["sh".into()],
-            ..given
-        },
-        &Context {
-            directory: "/".into(),
-        },
-    )
-    .unwrap();
+    let given = CommandLine { user: Some("nobody-here".into()), ..command_line(&["127.0.0.1:9000"]) };
+    let loaded =
+        from_command(&CommandLine { command: vec!["sh".into()], ..given }, &Context { directory: "/".into() }).unwrap();
     let root = Path::new("/");
-    let machine = Machine {
-        uid: 0,
-        gid: 0,
-        runtime_dir: root,
-        directory: root,
-        path: None,
-        lookup: &Users,
-    };
+    let machine = Machine { uid: 0, gid: 0, runtime_dir: root, directory: root, path: None, lookup: &Users };
     let report = check_machine(&loaded, &machine).unwrap_err();
-    assert_eq!(
-        report.problems()[0].argument.as_deref(),
-        Some("`--user nobody-here`")
-    );
+    assert_eq!(report.problems()[0].argument.as_deref(), Some("`--user nobody-here`"));
     assert_eq!(report.problems().len(), 1);
 }

@@ -14,22 +14,14 @@ const INTERFACE: &str = include_str!("interface.toml");
 fn load_bytes(bytes: &[u8]) -> Result<Loaded, Report> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     fs::write(directory.path().join("steadfast.toml"), bytes).expect("a directory of our own");
-    load(
-        Path::new("steadfast.toml"),
-        &Context {
-            directory: directory.path().to_owned(),
-        },
-    )
+    load(Path::new("steadfast.toml"), &Context { directory: directory.path().to_owned() })
 }
 
 /// Loads, draws with and without colour, and looks that a refusal says something.
 fn survives(bytes: &[u8]) {
     if let Err(report) = load_bytes(bytes) {
         assert!(!report.is_empty());
-        assert!(
-            report.render(false).starts_with("error: ")
-                || report.render(false).starts_with("warning: ")
-        );
+        assert!(report.render(false).starts_with("error: ") || report.render(false).starts_with("warning: "));
         assert!(!report.render(true).is_empty());
         for problem in report.problems() {
             assert!(!problem.message.is_empty());
@@ -133,11 +125,7 @@ fn nesting_of_every_kind_ends() {
     const MIB: usize = 1 << 20;
     let nested = |parts: usize| {
         let key = vec!["a"; parts].join(".");
-        format!(
-            "[{key}]\n{key} = {}1{}",
-            format!("{{{key} = ").repeat(78),
-            "}".repeat(78)
-        )
+        format!("[{key}]\n{key} = {}1{}", format!("{{{key} = ").repeat(78), "}".repeat(78))
     };
     for text in [
         format!("a = {}", "[".repeat(10 * MIB)),
@@ -158,26 +146,15 @@ fn nesting_of_every_kind_ends() {
 #[test]
 fn a_file_full_of_errors_is_told_in_bounded_space_and_time() {
     const MIB: usize = 1 << 20;
-    for sign in [
-        "=\n", "= ", "\"", "'", "\\", "\0", "\u{feff}", "a\n", "é = 1\n", "\t", "\r", "[x]\n",
-        "x = 1\n",
-    ] {
+    for sign in ["=\n", "= ", "\"", "'", "\\", "\0", "\u{feff}", "a\n", "é = 1\n", "\t", "\r", "[x]\n", "x = 1\n"] {
         let report = load_bytes(sign.repeat(MIB / sign.len()).as_bytes()).unwrap_err();
         assert!(report.problems().len() <= 100, "{sign:?}");
         assert!(report.render(false).len() < MIB, "{sign:?}");
     }
-    let pools: String = (0..10_000)
-        .map(|index| format!("[pool.a{index}]\nx=1\n"))
-        .collect();
+    let pools: String = (0..10_000).map(|index| format!("[pool.a{index}]\nx=1\n")).collect();
     let report = load_bytes(pools.as_bytes()).unwrap_err();
     assert_eq!(report.problems().len(), 100);
     assert!(report.render(false).contains("… and 39900 more"));
     let addresses: Vec<String> = (0..10_000).map(|index| format!("\"fd:{index}\"")).collect();
-    survives(
-        format!(
-            "[pool.a]\nmode = \"direct\"\ncommand = [\"x\"]\nlisten = [{}]",
-            addresses.join(",")
-        )
-        .as_bytes(),
-    );
+    survives(format!("[pool.a]\nmode = \"direct\"\ncommand = [\"x\"]\nlisten = [{}]", addresses.join(",")).as_bytes());
 }
