@@ -142,6 +142,14 @@ impl Book {
         to.saturating_sub(from).saturating_sub(late)
     }
 
+    /// Late turns one after the other: a starved host, where deadlines move less.
+    pub(crate) fn is_starved(&self) -> bool {
+        match self.lates.as_slice() {
+            [.., (before, _), (end, by)] => end.saturating_sub(*by) < before + 300 * SECOND,
+            _ => false,
+        }
+    }
+
     /// The time since then, or since the last time when nobody had a turn: a late turn may give everybody all of his
     /// time again.
     pub(crate) fn patience(&self, from: Nanos, to: Nanos) -> Nanos {

@@ -296,7 +296,7 @@ impl Laws {
         let known = &self.book.known[w];
         let page = &self.book.pages[known.pool];
         let figures = &page.figures;
-        if self.book.hastened || known.condemned || known.overdue || known.unverified {
+        if self.book.hastened || known.condemned || known.overdue || known.unverified || self.book.is_starved() {
             return Ok(());
         }
         let slack = 10 * MILLI;

@@ -1,5 +1,8 @@
 //! Which rules can be shown to be tested: each has a mutant that the suite kills, also with the other layers off.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use steadfast_policy::rules::{Rule, Rules};
 
 use crate::crowd::broken;
@@ -34,6 +37,14 @@ pub struct Mutant {
 }
 
 impl Mutant {
+    /// For people.
+    pub fn name(&self) -> String {
+        match self.ablated.is_empty() {
+            true => format!("{:?}", self.rule),
+            false => format!("{:?}, without {:?}", self.rule, self.ablated),
+        }
+    }
+
     /// The rules without the ablated ones.
     pub fn baseline(&self) -> Rules {
         self.ablated.iter().fold(Rules::all(), |rules, &rule| rules.without(rule))
@@ -69,4 +80,25 @@ pub fn killer(mutant: &Mutant, seeds: u64) -> Option<String> {
         let law = broken(&case, rules)?;
         (broken(&case, baseline).is_none()).then(|| format!("seed {seed}: {}", law.word()))
     })
+}
+
+/// Every mutant with its killer, found by so many threads.
+pub fn table(seeds: u64, threads: usize) -> Vec<(Mutant, Option<String>)> {
+    let mutants = all();
+    let next = AtomicUsize::new(0);
+    let killers = Mutex::new(vec![None; mutants.len()]);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(mutant) = mutants.get(index) else { break };
+                    let found = killer(mutant, seeds);
+                    killers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[index] = found;
+                }
+            });
+        }
+    });
+    let killers = killers.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    mutants.into_iter().zip(killers).collect()
 }

@@ -38,6 +38,17 @@ struct Seen {
     need_since: Option<Nanos>,
 }
 
+impl Seen {
+    /// The trial worker has passed once it has served twenty requests or lived for half a minute.
+    fn note_passing(&mut self, now: Nanos, book: &Book, page: &Page) {
+        let Some(canary) = self.canary.filter(|_| !self.passed).map(|canary| &book.known[canary]) else {
+            return;
+        };
+        let served = |ready| now >= ready + 30 * SECOND || canary.served >= 20 || served_since(page, ready) >= 20;
+        self.passed = !canary.gone && canary.ready.is_some_and(served);
+    }
+}
+
 /// The laws that wait.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -107,22 +118,16 @@ impl Watch {
         self.judge_start_rate(now, page)?;
         let seen = &mut self.seen[known.pool];
         let line_served = page.lines.iter().any(|line| line.number == known.generation && line.served > 0);
-        // A direct generation that has served is throttled, not held; ten seconds of life are evidence of that.
-        let canary_passed = seen.canary.map(|canary| &book.known[canary]).is_some_and(|canary| {
-            let served = |ready| now >= ready + 30 * SECOND || served_since(page, ready) >= 20 || canary.served >= 20;
-            !canary.gone && canary.ready.is_some_and(served)
-        });
-        seen.passed |= canary_passed;
-        let paced = page.starts.iter().rev().nth(1).is_none_or(|&at| at + 5 * SECOND <= now + SLACK);
-        let throttled = page.figures.mode == Mode::Direct && (line_served || page.has_served && paced);
+        seen.note_passing(now, book, page);
+        // A direct generation that has served is throttled, not held, and ten seconds of life are evidence of that.
+        let throttled = page.figures.mode == Mode::Direct && (line_served || page.has_served);
         if seen.breaker == BreakerState::Closed {
             return Ok(());
         }
-        if throttled {
-            seen.canary = Some(w);
+        if seen.failing != Some(known.generation) {
             return Ok(());
         }
-        if seen.failing != Some(known.generation) {
+        if throttled {
             return Ok(());
         }
         let Some(canary) = seen.canary.filter(|_| !seen.passed).map(|canary| &book.known[canary]) else {
@@ -174,6 +179,7 @@ impl Watch {
             if was != breaker.state && breaker.state == BreakerState::Open {
                 (seen.canary, seen.passed) = (None, false);
             }
+            seen.note_passing(now, book, &book.pages[pool]);
             if let Some(until) = breaker.until.filter(|_| breaker.state == BreakerState::Open) {
                 let until = until.as_nanos();
                 let over = until + SECOND < now && !book.was_late_since(until) && book.shutdown.is_none();

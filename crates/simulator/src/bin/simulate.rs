@@ -6,15 +6,16 @@ use std::time::Instant;
 use steadfast_policy::rules::{Rule, Rules};
 use steadfast_simulator::case::Case;
 use steadfast_simulator::crowd::{Failure, play_many, shrunk, survey};
-use steadfast_simulator::{script, world};
+use steadfast_simulator::{mutants, script, world};
 
-const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--short] [--survey] [--threads N] [--without RULE]… [--script FILE [--tell]]";
+const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--short] [--survey] [--mutants] [--threads N] [--without RULE]… [--script FILE [--tell]]";
 
 struct Arguments {
     seeds: u64,
     start: u64,
     short: bool,
     survey: bool,
+    mutants: bool,
     tell: bool,
     threads: usize,
     rules: Rules,
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     };
     let failed = match &arguments.script {
         Some(file) => replay(&arguments, file),
+        None if arguments.mutants => Ok(mutants_table(&arguments)),
         None if arguments.survey => Ok(all_failures(&arguments)),
         None => crowd(&arguments),
     };
@@ -57,6 +59,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
         start: 0,
         short: false,
         survey: false,
+        mutants: false,
         tell: false,
         threads: 1,
         rules: Rules::all(),
@@ -71,6 +74,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--start" => arguments.start = number(value()?)?,
             "--threads" => arguments.threads = number(value()?)?.clamp(1, 64) as usize,
             "--tell" => arguments.tell = true,
+            "--mutants" => arguments.mutants = true,
             "--survey" => arguments.survey = true,
             "--short" => arguments.short = true,
             "--script" => arguments.script = Some(value()?),
@@ -102,6 +106,15 @@ fn replay(arguments: &Arguments, file: &str) -> Result<bool, String> {
         Err(ref breach) => say(&format!("broken: {breach}")),
     }
     Ok(result.is_err())
+}
+
+/// Every mutant and what kills it; true when one survives.
+fn mutants_table(arguments: &Arguments) -> bool {
+    let table = mutants::table(arguments.seeds, arguments.threads);
+    for (mutant, killed) in &table {
+        say(&format!("{:<60} {}", mutant.name(), killed.as_deref().unwrap_or("SURVIVES")));
+    }
+    table.iter().any(|(_, killed)| killed.is_none())
 }
 
 /// Every law that is broken, with a small script each.
