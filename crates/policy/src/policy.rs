@@ -19,6 +19,8 @@ use crate::worker::{Leave, Word};
 
 /// A turn that comes so late moves the deadlines before anybody is judged.
 const LATE: Duration = Duration::from_millis(250);
+/// More late turns in a row show that the host is starved and not asleep.
+const STARVED: u32 = 3;
 /// A turn in time so long after a late one shows that the host is not starved.
 const CALM: Duration = Duration::from_secs(10);
 /// With `then = "exit"`: how long nothing has served.
@@ -43,8 +45,8 @@ pub struct Policy {
     /// When the last fact came, and when the driver was to come back at the latest.
     last: Instant,
     promised: Option<Instant>,
-    /// The last deadline that was met was met late.
-    was_late: Option<Instant>,
+    /// The last late turn, and how many there were in a row.
+    was_late: Option<(Instant, u32)>,
 }
 
 impl Policy {
@@ -107,7 +109,7 @@ impl Policy {
     /// A late turn says nothing about workers: their deadlines move before anybody is judged.
     ///
     /// They move by the whole gap, because nobody knows when in it the machine stood still, so that everybody has what
-    /// he had left. Where one late turn follows another the host is starved and not asleep; then they move by the
+    /// he had left. Where late turns follow each other the host is starved and not asleep; then they move by the
     /// lateness only, or a worker that hangs would be given its time again and again.
     fn catch_up(&mut self, now: Instant, woken: bool, out: &mut Vec<Command>) {
         let Some(promised) = self.promised else {
@@ -117,14 +119,15 @@ impl Policy {
         if late <= LATE {
             let met = woken && promised <= now;
             let past = if met { LATE } else { CALM };
-            self.was_late = self.was_late.filter(|at| now.since(*at) <= past);
+            self.was_late = self.was_late.filter(|(at, _)| now.since(*at) <= past);
             return;
         }
         if !self.rules.hold(Rule::StallShift) {
             return;
         }
-        let gap = if self.was_late.is_some() { late } else { now.since(self.last) };
-        self.was_late = Some(now);
+        let row = self.was_late.map_or(1, |(_, row)| row.saturating_add(1));
+        let gap = if row > STARVED { late } else { now.since(self.last) };
+        self.was_late = Some((now, row));
         for pool in self.pools.values_mut() {
             pool.postpone(gap);
         }
