@@ -3,7 +3,7 @@
 #
 # At start: [--no-hello] [--version N] then any of --ready --ready-after SECONDS --failed CODE --broken CODE
 # --unavailable --recycle --status TEXT --garbage --huge MB --flood N --silent --ignore-term, in their order.
-# Without any of them it says hello and ready. Paths: the same words (`/broken?1`), else `ok PID`.
+# Without any of them it says hello and ready. Paths: the same words (`/broken?1`, `/unavailable?MS`), else `ok PID`.
 use strict;
 use warnings;
 use FCGI;
@@ -54,7 +54,8 @@ my $version = 1;
 my %says = (
     hello  => sub { say_it(type => 'hello', version => $version + 0, pid => $$, role => 'worker', concurrency => 1) },
     ready  => sub { say_it(type => 'ready') },
-    'ready-after' => sub { sleep $_[0]; say_it(type => 'ready') },
+    # It waits in select(2), as if for visitors: who speaks is ready by its word and not by how it looks.
+    'ready-after' => sub { select undef, undef, undef, $_[0]; say_it(type => 'ready') },
     failed => sub {
         say_it(type => 'failed', code => $_[0] + 0, name => 'EX_FCGI_ACCEPT', message => 'accept failed 5 times');
         leave_with($_[0]);
@@ -64,7 +65,7 @@ my %says = (
         leave_with($_[0]);
     },
     unavailable => sub {
-        say_it(type => 'unavailable', name => 'db', message => 'connection refused', retry_after_ms => 1000);
+        say_it(type => 'unavailable', name => 'db', message => 'connection refused', retry_after_ms => ($_[0] || 1000) + 0);
         exit 75;
     },
     recycle => sub { say_it(type => 'recycle') },
