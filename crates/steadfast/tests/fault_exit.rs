@@ -50,8 +50,8 @@ fn zombies(daemon: &Daemon) -> Vec<u32> {
 #[test]
 fn fault_043_exit_0_in_a_loop() {
     let scene = Scene::new();
-    // Seen ready in select(2), gone with 0 a moment later.
-    let program = scene.program("program", "#!/usr/bin/perl\nselect undef, undef, undef, 0.05;\nexit 0;\n");
+    // Seen ready in select(2), which it is in for longer than the pause between two looks, then gone with 0.
+    let program = scene.program("program", "#!/usr/bin/perl\nselect undef, undef, undef, 0.15;\nexit 0;\n");
     let pools = [Pool::new("good", &[apps::worker()]).workers("2"), Pool::new("site", &[text(&program)]).workers("4")];
     let mut daemon = Config::new(&pools).start(&scene);
     let begun = Instant::now();
