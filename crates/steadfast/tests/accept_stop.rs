@@ -109,9 +109,12 @@ fn a_deaf_worker_is_killed_at_its_deadline_and_its_children_with_it() {
     Request::get("/bomb?3").send(&address).expect("an answer");
     let all = scene.processes();
     assert!(all.len() >= 5, "{all:?}");
-    // One request ends before the deadline, one never.
+    // One request ends before the deadline, one never; both are in hand before the stop.
+    let workers = daemon.workers("site");
+    let idle: usize = workers.iter().map(|pid| sockets(*pid)).sum();
     let in_time = Request::get("/sleep?1").start(&address).expect("a worker accepts");
     let never = Request::get("/hang").start(&address).expect("a worker accepts");
+    assert!(is_soon(|| workers.iter().map(|pid| sockets(*pid)).sum::<usize>() == idle + 2), "they are not taken");
     daemon.signal(Signal::TERM);
     let stopped = Instant::now();
     assert_eq!(in_time.finish().expect("it has 3 s").status, 200);
