@@ -17,6 +17,8 @@ use crate::timers::Timer;
 
 /// Strangers reaped in one turn.
 const STRANGERS: usize = 64;
+/// Bytes of one line in a report: four such fit into it.
+const STDERR_LINE_MAX: usize = 1000;
 /// SIGKILL, as waitid tells it.
 const SIGKILL: u8 = 9;
 
@@ -70,11 +72,11 @@ fn is_oom(shell: &mut Shell, exit: Exit) -> bool {
     exit == Exit::Signal(SIGKILL) && before.zip(now).is_some_and(|(before, now)| now > before)
 }
 
-/// The last lines, as many as the status document carries.
+/// The last lines, as many as the status document carries. Long ones are cut, so that one alone is not all.
 fn last_lines(lines: &Lines) -> Vec<String> {
-    let all: Vec<&str> = lines.last().collect();
+    let mut all: Vec<String> = lines.last().map(cut).collect();
     let mut bytes = 0;
-    let mut kept: Vec<String> = all
+    let kept = all
         .iter()
         .rev()
         .take(STDERR_LINES_MAX)
@@ -82,10 +84,15 @@ fn last_lines(lines: &Lines) -> Vec<String> {
             bytes += line.len();
             bytes <= STDERR_BYTES_MAX
         })
-        .map(|line| (*line).to_owned())
-        .collect();
-    kept.reverse();
-    kept
+        .count();
+    all.split_off(all.len() - kept)
+}
+
+fn cut(line: &str) -> String {
+    if line.len() <= STDERR_LINE_MAX {
+        return line.to_owned();
+    }
+    format!("{} …", &line[..line.floor_char_boundary(STDERR_LINE_MAX)])
 }
 
 /// SIGCHLD: reaps strangers, which became ours because their parents died. Workers are left to their pidfds.
@@ -103,4 +110,23 @@ pub(crate) fn strangers(shell: &mut Shell) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_long_line_is_cut_and_leaves_room_for_others() {
+        let mut pipe = std::io::pipe().expect("a pipe");
+        std::io::Write::write_all(&mut pipe.1, &[b"why\n", vec![b'x'; 20_000].as_slice()].concat()).expect("room");
+        let mut lines = Lines::new();
+        let mut out = Vec::new();
+        let _turn = lines.read(pipe.0.as_fd(), 0, &mut crate::output::Scratch::new(), &mut out);
+        lines.finish(0, &mut out);
+        let report = last_lines(&lines);
+        assert_eq!(report.len(), 2);
+        assert_eq!(report[0], "why");
+        assert!(report[1].len() < 1010 && report[1].ends_with('…'));
+    }
 }

@@ -22,6 +22,9 @@ const WINDOWS: [u64; 3] = [SECOND, 10 * SECOND, MINUTE];
 pub const KEPT_LINES: usize = 10;
 /// … and for everything else, with what workers of a failing pool write.
 pub const OTHER_LINES: usize = 18;
+/// Of those, what lines of a young worker may take while its pool has not failed: they pass anyway, and what follows
+/// them must find room.
+const YOUNG_LINES: usize = 10;
 /// Lines that one report may take, when the format writes one for each of its last lines.
 const REPORT_LINES_MAX: usize = 9;
 
@@ -112,7 +115,7 @@ impl Coalescer {
             self.take(now, event, out);
         } else {
             // A failure may follow: then these lines have been written, and count.
-            if pool.other.room(now, OTHER_LINES) > 0 {
+            if pool.other.room(now, OTHER_LINES) > OTHER_LINES - YOUNG_LINES {
                 pool.other.spend(now, 1);
             }
             out.push(event);

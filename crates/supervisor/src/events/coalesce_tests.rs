@@ -194,3 +194,13 @@ fn causes_are_told_before_what_they_led_to() {
     let kinds: Vec<Kind> = out.iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [Kind::WorkerExited, Kind::BreakerOpened]);
 }
+
+#[test]
+fn lines_of_a_young_worker_leave_room_for_the_first_event() {
+    let mut coalescer = Coalescer::new(false);
+    let mut out = Vec::new();
+    for _ in 0..100 {
+        coalescer.relay(0, Event::new(Kind::WorkerOutput).pool(&pool("a")).message("x"), false, &mut out);
+    }
+    assert_eq!(take(&mut coalescer, 0, Event::new(Kind::WorkerWarned).pool(&pool("a"))).len(), 1);
+}
