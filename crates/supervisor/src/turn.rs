@@ -128,10 +128,11 @@ impl Supervisor {
             Token::Log => {
                 let at = shell.moment();
                 shell.log.drain(at);
-                self.is_log_heard = false;
-                if let Some(fd) = shell.log.blocked_fd() {
+                // Also when nothing waits now: it can be written for ever, or has ended, and would wake us without end.
+                if let Some(fd) = shell.log.fd() {
                     shell.poller.remove(fd);
                 }
+                self.is_log_heard = false;
             }
         }
     }

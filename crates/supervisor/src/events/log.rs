@@ -110,6 +110,11 @@ impl Log {
         self.sink.blocked_fd()
     }
 
+    /// The fd that [`Log::blocked_fd`] has named or will name: also when nothing waits any more.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.sink.fd()
+    }
+
     /// Writes what waits.
     pub fn drain(&mut self, at: Moment) {
         if self.sink.drain() {

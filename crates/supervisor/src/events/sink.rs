@@ -107,9 +107,11 @@ impl Sink {
     /// What to wait for before the next `drain`, while something is queued. `None` although something waits: there is
     /// nobody to wait for, and the next event tries again.
     pub fn blocked_fd(&self) -> Option<BorrowedFd<'_>> {
-        if self.queue.is_empty() {
-            return None;
-        }
+        if self.queue.is_empty() { None } else { self.fd() }
+    }
+
+    /// Where it writes, whether something waits or not.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.way {
             Way::Own(fd) | Way::Socket(fd) | Way::Shared(fd) => Some(fd.as_fd()),
             Way::Datagram { socket, .. } => socket.as_ref().map(AsFd::as_fd),
