@@ -1,9 +1,9 @@
 //! The configuration of `run -- COMMAND`: one pool from arguments, with the checks of a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::load::{self, Context, Loaded};
+use crate::load::{self, Context, Examined, Loaded};
 use crate::place::Place;
 use crate::pool;
 use crate::report::{Findings, Report};
@@ -36,14 +36,19 @@ pub struct CommandLine {
     pub control: Option<PathBuf>,
 }
 
-/// The configuration that the arguments mean.
-///
-/// A relative `unix:` path starts at the current directory, as every path that is typed into a shell
-/// (in a file it starts at the runtime directory).
+/// The configuration that the arguments mean; this machine is not looked at.
 ///
 /// # Errors
 /// Every error, each with the argument as it was typed.
 pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loaded, Report> {
+    examine(command_line, context).finish()
+}
+
+/// What the arguments mean, as far as each is good.
+///
+/// A relative `unix:` path starts at the current directory, as every path that is typed into a shell
+/// (in a file it starts at the runtime directory).
+pub fn examine(command_line: &CommandLine, context: &Context) -> Examined {
     let mut reader = Reader { findings: Findings::default(), path: String::new() };
     let name = reader.name(command_line);
     reader.path = format!("pool.{name}");
@@ -58,7 +63,7 @@ pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loa
     if let Some(workers) = &command_line.workers {
         let read = || {
             let workers = values::workers(workers)?;
-            pool::check_workers(&workers).map(|()| workers)
+            pool::check_workers(&workers, "--workers ").map(|()| workers)
         };
         pool.workers = reader.read(&["workers"], &format!("`--workers {workers}`"), read).unwrap_or(pool.workers);
     }
@@ -67,8 +72,7 @@ pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loa
             "" => Err(Complaint::new("--user must not be empty")),
             user => no_nul(user),
         };
-        reader.read(&["user"], &format!("`--user {user}`"), read);
-        pool.user = Some(user.clone());
+        pool.user = reader.read(&["user"], &format!("`--user {user}`"), read).map(|()| user.clone());
     }
     let mut supervisor = load::defaults();
     if let Some(control) = &command_line.control {
@@ -80,12 +84,13 @@ pub fn from_command(command_line: &CommandLine, context: &Context) -> Result<Loa
     }
     let config = Config { source: None, supervisor, pools: BTreeMap::from([(name, pool)]) };
     rules::check(&config, &mut reader.findings);
-    let Findings { mut errors, mut warnings, places, .. } = reader.findings;
-    if errors.is_empty() {
-        return Ok(Loaded { config, warnings: Report::new(warnings, 0), places });
+    Examined {
+        config,
+        findings: reader.findings,
+        files: Vec::new(),
+        syntax_errors: Vec::new(),
+        lines_guessed: BTreeSet::new(),
     }
-    errors.append(&mut warnings);
-    Err(Report::new(errors, 0))
 }
 
 fn no_nul(text: &str) -> Result<(), Complaint> {

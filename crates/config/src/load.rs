@@ -13,7 +13,7 @@ use crate::place::{Place, Places, Source};
 use crate::pool;
 use crate::report::{Findings, Level, Problem, Report};
 use crate::rules;
-use crate::tree::{Table, choice, word};
+use crate::tree::{Table, Words, choice, word, words};
 use crate::types::{Config, Log, LogLevel, Supervisor};
 use crate::values::{self, Complaint};
 
@@ -40,21 +40,74 @@ pub struct Loaded {
     pub(crate) places: Places,
 }
 
-/// Reads the file at `path` and those that it includes.
+/// A configuration as far as it could be read, and what is known to be wrong with it.
+///
+/// [`machine::compare`](crate::machine::compare) adds what this machine lacks; [`Examined::finish`] gives the verdict.
+#[derive(Debug)]
+pub struct Examined {
+    /// Every value that is good by itself; a default stands in for each that is not.
+    pub(crate) config: Config,
+    pub(crate) findings: Findings,
+    /// In the order in which the files were opened, as messages show them.
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) syntax_errors: Vec<Problem>,
+    pub(crate) lines_guessed: BTreeSet<(PathBuf, usize)>,
+}
+
+impl Examined {
+    /// What could be read: enough to find the runtime directory, but not to run anything.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The configuration, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// Every error and every warning, in the order of the files.
+    pub fn finish(mut self) -> Result<Loaded, Report> {
+        let Findings { mut errors, mut warnings, places, uncollected, .. } = self.findings;
+        if !self.lines_guessed.is_empty() {
+            errors.retain(|problem| {
+                let line = problem.file.clone().zip(problem.line);
+                line.is_none_or(|line| !self.lines_guessed.contains(&line))
+            });
+        }
+        errors.append(&mut self.syntax_errors);
+        let order = |problem: &Problem| {
+            let file = self.files.iter().position(|file| Some(file) == problem.file.as_ref());
+            (file, problem.line, problem.column)
+        };
+        if errors.is_empty() {
+            warnings.sort_by_key(order);
+            return Ok(Loaded { config: self.config, warnings: Report::new(warnings, 0), places });
+        }
+        errors.append(&mut warnings);
+        errors.sort_by_key(order);
+        Err(Report::new(errors, uncollected))
+    }
+}
+
+/// Reads the file at `path` and those that it includes, as far as that goes.
 ///
 /// Relative paths in the file start at its own directory; in the result they are absolute.
-///
-/// # Errors
-/// Every error of every file, in the order of the files.
-pub fn load(path: &Path, context: &Context) -> Result<Loaded, Report> {
+pub fn examine(path: &Path, context: &Context) -> Examined {
     let source = context.directory.join(path);
     let base = source.parent().unwrap_or(Path::new("/")).to_owned();
     let mut loader = Loader { base, ..Loader::default() };
     let mut config = Config { source: Some(source), supervisor: defaults(), pools: BTreeMap::new() };
-    if let Some(file) = loader.open(path, &context.directory.join(path)) {
-        loader.read_main(&file, &mut config);
+    match loader.open(path, &context.directory.join(path)) {
+        Some(file) => loader.read_main(&file, &mut config),
+        None => loader.findings.mark_unread("supervisor".into()),
     }
     loader.finish(config)
+}
+
+/// Reads the file at `path` and those that it includes; this machine is not looked at.
+///
+/// # Errors
+/// Every error of every file, in the order of the files.
+pub fn load(path: &Path, context: &Context) -> Result<Loaded, Report> {
+    examine(path, context).finish()
 }
 
 /// `[supervisor]` where the file does not say.
@@ -99,17 +152,17 @@ impl Loader {
         }
     }
 
-    /// The tree of a file and whether it is whole; syntax errors become findings.
-    fn parse<'a>(&mut self, source: &'a Arc<Source>) -> (DeTable<'a>, bool) {
+    /// The tree of a file, and the words of one that is not whole; syntax errors become findings.
+    fn parse<'a>(&mut self, source: &'a Arc<Source>) -> (DeTable<'a>, Option<Words<'a>>) {
         if let Some(place) = too_deep(source) {
             let message = format!("a key of more than {KEY_PARTS_MAX} parts");
             let problem = Problem::new(Level::Error, message).at(&place);
             self.lines_guessed.insert((source.path.clone(), problem.line.unwrap_or(1)));
             self.syntax_errors.push(problem.hint("no key of a configuration is nested so deeply"));
-            return (DeTable::new(), false);
+            return (DeTable::new(), Some(words(&source.text)));
         }
         let (tree, errors) = DeTable::parse_recoverable(&source.text);
-        let is_whole = errors.is_empty();
+        let words = (!errors.is_empty()).then(|| words(&source.text));
         // So many errors are no slip of the finger: nothing can be said about the rest.
         let is_garbage = errors.len() > SYNTAX_ERRORS_MAX;
         let mut last: Option<Problem> = None;
@@ -134,7 +187,7 @@ impl Loader {
             last = Some(problem);
         }
         let tree = if is_garbage { DeTable::new() } else { tree.into_inner() };
-        (tree, is_whole)
+        (tree, words)
     }
 
     /// Marks a line as guessed, and where it is a header all lines below it.
@@ -152,8 +205,8 @@ impl Loader {
 
     fn read_main(&mut self, file: &Opened, config: &mut Config) {
         let source = &file.source;
-        let (tree, is_whole) = self.parse(source);
-        let top = Table::new("", &tree, source, is_whole);
+        let (tree, words) = self.parse(source);
+        let top = Table::new("", &tree, source, words.as_ref());
         self.findings.places.insert("pool".into(), Place::File(source.clone(), 0..0));
         top.refuse_unknown(known::TOP, refusal, &mut self.findings);
         if let Some(table) = top.table("supervisor", &mut self.findings) {
@@ -231,9 +284,9 @@ impl Loader {
             self.findings.errors.push(problem.file(path).hint("rename or remove one of them"));
             return;
         }
-        let (tree, is_whole) = self.parse(source);
+        let (tree, words) = self.parse(source);
         self.findings.places.insert(key_path.clone(), Place::File(source.clone(), 0..0));
-        let table = Table::new(&key_path, &tree, source, is_whole);
+        let table = Table::new(&key_path, &tree, source, words.as_ref());
         for key in ["pool", "supervisor", "include", "ops", "guard"] {
             if table.has(key) {
                 let message = format!("`{key}` cannot stand in an included file: it is one pool, named by its file");
@@ -248,29 +301,16 @@ impl Loader {
         config.pools.insert(name, pool);
     }
 
-    fn finish(mut self, config: Config) -> Result<Loaded, Report> {
+    fn finish(mut self, config: Config) -> Examined {
         // Between values of files that the parser had to guess at, little can be said.
         if self.lines_guessed.is_empty() {
             rules::check(&config, &mut self.findings);
         }
-        let Findings { mut errors, mut warnings, places, uncollected, .. } = self.findings;
-        errors.retain(|problem| {
-            let line = problem.file.clone().zip(problem.line);
-            line.is_none_or(|line| !self.lines_guessed.contains(&line))
-        });
-        errors.append(&mut self.syntax_errors);
-        let files = &self.files;
-        let order = |problem: &Problem| {
-            let file = files.iter().position(|file| Some(file) == problem.file.as_ref());
-            (file, problem.line, problem.column)
-        };
-        if errors.is_empty() {
-            warnings.sort_by_key(order);
-            return Ok(Loaded { config, warnings: Report::new(warnings, 0), places });
+        for key_path in self.findings.places.starting_on(&self.lines_guessed) {
+            self.findings.mark_unread(key_path);
         }
-        errors.append(&mut warnings);
-        errors.sort_by_key(order);
-        Err(Report::new(errors, uncollected))
+        let Loader { findings, files, syntax_errors, lines_guessed, .. } = self;
+        Examined { config, findings, files, syntax_errors, lines_guessed }
     }
 }
 

@@ -5,13 +5,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::load::Loaded;
+use crate::load::{Examined, Loaded};
 use crate::report::{Findings, Report};
 use crate::types::{Config, Listen, Pool};
 use crate::values::UNIX_PATH_MAX;
 
 /// Where a program without a slash is looked for, unless the pool has a PATH of its own.
 pub const WORKER_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const RUNTIME_DIR: &str = "supervisor.runtime-dir";
+const CONTROL: &str = "supervisor.control";
 
 /// A user as the system's databases know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,26 +60,40 @@ pub struct Machine<'a> {
 /// Everything that is missing, each drawn where its name stands in the file.
 pub fn check_machine(loaded: &Loaded, machine: &Machine<'_>) -> Result<(), Report> {
     let mut findings = Findings::at(loaded.places.clone());
-    let control = machine.runtime_dir.join(&loaded.config.supervisor.control);
-    check_length("supervisor.control", &control, &mut findings);
-    for pool in loaded.config.pools.values() {
-        let path = format!("pool.{}", pool.name);
-        check_user(pool, &path, machine, &mut findings);
-        check_program(&loaded.config, pool, &path, machine, &mut findings);
-        check_sockets(pool, &path, machine, &mut findings);
-    }
+    check(&loaded.config, machine, &mut findings);
     if findings.errors.is_empty() { Ok(()) } else { Err(Report::new(findings.errors, findings.uncollected)) }
 }
 
-fn check_user(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Findings) {
+/// The same for a configuration of which a part may be wrong: what could be read is compared, and what this machine
+/// lacks joins what is known to be wrong already. The runtime directory of `machine` is that of [`Examined::config`].
+pub fn compare(examined: &mut Examined, machine: &Machine<'_>) {
+    check(&examined.config, machine, &mut examined.findings);
+}
+
+/// A key that is broken has its error; nothing follows from its default.
+fn check(config: &Config, machine: &Machine<'_>, findings: &mut Findings) {
+    let is_placed = !findings.is_broken(RUNTIME_DIR);
+    let control = &config.supervisor.control;
+    if !findings.is_broken(CONTROL) && (is_placed || control.is_absolute()) {
+        check_length(CONTROL, &machine.runtime_dir.join(control), config.is_typed(), findings);
+    }
+    for pool in config.pools.values() {
+        let path = format!("pool.{}", pool.name);
+        check_user(pool, &path, config.is_typed(), machine, findings);
+        check_program(config, pool, &path, machine, findings);
+        check_sockets(pool, &path, config.is_typed(), machine, findings);
+    }
+}
+
+fn check_user(pool: &Pool, path: &str, is_typed: bool, machine: &Machine<'_>, findings: &mut Findings) {
     let key = format!("{path}.user");
     let is_root = machine.uid == 0;
     match &pool.user {
-        None if is_root => findings.error(
-            &key,
-            format!("started as root, pool `{}` must name its user", pool.name),
-            Some("write `user = \"www-data\"` (on the command line: --user www-data)".into()),
-        ),
+        None if is_root && !findings.is_broken(&key) => {
+            let hint = if is_typed { "write --user www-data" } else { "write `user = \"www-data\"`" };
+            let message = format!("started as root, pool `{}` must name its user", pool.name);
+            findings.error(&key, message, Some(hint.into()));
+        }
         None => {}
         Some(name) => match machine.lookup.user(name) {
             None => findings.error(
@@ -133,44 +150,67 @@ fn check_user(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Fin
 
 fn check_program(config: &Config, pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Findings) {
     let directory = pool_directory(config, pool, machine.directory);
-    match fs::metadata(&directory) {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => {
-            findings.error(&format!("{path}.directory"), format!("{} is not a directory", directory.display()), None);
-            return;
-        }
-        Err(error) => {
-            findings.error(
-                &format!("{path}.directory"),
-                format!("the directory {} cannot be used: {error}", directory.display()),
-                None,
-            );
-            return;
-        }
+    let has_directory = check_directory(&directory, &format!("{path}.directory"), findings);
+    let Some(program) = pool.command.first().filter(|_| !findings.is_broken(&format!("{path}.command"))) else {
+        return;
+    };
+    // Without a directory, what starts at it cannot be looked for.
+    let is_findable = if program.contains('/') {
+        has_directory || program.starts_with('/')
+    } else {
+        let is_known = |key: &str| !findings.is_broken(&format!("{path}.{key}"));
+        let mut entries = search_path(pool, machine.path).split(':');
+        is_known("environment.PATH")
+            && is_known("pass-environment")
+            && (has_directory || entries.all(|entry| entry.starts_with('/')))
+    };
+    if !is_findable {
+        return;
     }
     if let Err(why) = find_program(pool, &directory, machine.path) {
-        let program = pool.command.first().map(String::as_str).unwrap_or_default();
-        let hint = if program.contains(char::is_whitespace) {
-            "program and arguments are strings of their own: [\"/usr/bin/perl\", \"site.fcgi\"]"
-        } else if program.contains('/') {
-            "a relative path starts at the pool's directory; a script needs chmod +x and a #! line"
-        } else {
-            "write the whole path of the program"
+        let hint = match (program.contains(char::is_whitespace), program.contains('/')) {
+            (true, _) if config.is_typed() => {
+                "program and arguments are words of their own: -- /usr/bin/perl site.fcgi"
+            }
+            (true, _) => "program and arguments are strings of their own: [\"/usr/bin/perl\", \"site.fcgi\"]",
+            (false, true) if config.is_typed() => {
+                "a relative path starts at the current directory; a script needs chmod +x and a #! line"
+            }
+            (false, true) => "a relative path starts at the pool's directory; a script needs chmod +x and a #! line",
+            (false, false) => "write the whole path of the program",
         };
         findings.error(&format!("{path}.command[0]"), why, Some(hint.into()));
     }
 }
 
-fn check_sockets(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut Findings) {
+/// Whether the workers can start there.
+fn check_directory(directory: &Path, key: &str, findings: &mut Findings) -> bool {
+    if findings.is_broken(key) {
+        return false;
+    }
+    let message = match fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => return true,
+        Ok(_) => format!("{} is not a directory", directory.display()),
+        Err(error) => format!("the directory {} cannot be used: {error}", directory.display()),
+    };
+    findings.error(key, message, None);
+    false
+}
+
+fn check_sockets(pool: &Pool, path: &str, is_typed: bool, machine: &Machine<'_>, findings: &mut Findings) {
+    let is_placed = !findings.is_broken(RUNTIME_DIR);
     for (index, listen) in pool.listen.iter().enumerate() {
         let Listen::Unix(socket) = listen else {
             continue;
         };
+        if !is_placed && socket.is_relative() {
+            continue;
+        }
         let key = format!("{path}.listen[{index}]");
         let socket = machine.runtime_dir.join(socket);
-        check_length(&key, &socket, findings);
-        // The runtime directory is made when the supervisor starts.
-        let parent = socket.parent().filter(|parent| *parent != machine.runtime_dir);
+        check_length(&key, &socket, is_typed, findings);
+        // The runtime directory is made when the supervisor starts: while it is not known, it may be any.
+        let parent = socket.parent().filter(|parent| is_placed && *parent != machine.runtime_dir);
         if let Some(parent) = parent
             && !parent.is_dir()
         {
@@ -183,17 +223,19 @@ fn check_sockets(pool: &Pool, path: &str, machine: &Machine<'_>, findings: &mut 
     }
 }
 
-fn check_length(key: &str, socket: &Path, findings: &mut Findings) {
+fn check_length(key: &str, socket: &Path, is_typed: bool, findings: &mut Findings) {
     let length = socket.as_os_str().as_bytes().len();
     if length > UNIX_PATH_MAX {
-        findings.error(
-            key,
-            format!(
-                "the socket's path {} has {length} bytes, but the kernel takes at most {UNIX_PATH_MAX}",
-                socket.display()
-            ),
-            Some("a shorter name, or a shorter runtime-dir".into()),
+        let hint = match key {
+            CONTROL if is_typed => "name a shorter path with --control",
+            _ if is_typed => "name a shorter path, from / if the current directory's is long",
+            _ => "a shorter name, or a shorter runtime-dir",
+        };
+        let message = format!(
+            "the socket's path {} has {length} bytes, but the kernel takes at most {UNIX_PATH_MAX}",
+            socket.display()
         );
+        findings.error(key, message, Some(hint.into()));
     }
 }
 
@@ -223,12 +265,17 @@ pub fn find_program(pool: &Pool, directory: &Path, inherited_path: Option<&str>)
             Ok(_) => Ok(path),
         };
     }
-    let is_passed = pool.pass_environment.iter().any(|name| name == "PATH");
-    let own = pool.environment.get("PATH").map(String::as_str);
-    let search = own.or(inherited_path.filter(|_| is_passed)).unwrap_or(WORKER_PATH);
+    let search = search_path(pool, inherited_path);
     let is_program = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     };
     let found = search.split(':').map(|entry| directory.join(entry).join(program)).find(is_program);
     found.ok_or_else(|| format!("there is no program {program:?} in {search}"))
+}
+
+/// The PATH that the worker gets.
+fn search_path<'a>(pool: &'a Pool, inherited_path: Option<&'a str>) -> &'a str {
+    let is_passed = pool.pass_environment.iter().any(|name| name == "PATH");
+    let own = pool.environment.get("PATH").map(String::as_str);
+    own.or(inherited_path.filter(|_| is_passed)).unwrap_or(WORKER_PATH)
 }

@@ -1,6 +1,6 @@
 //! Where a value stands: in a file, or in an argument of the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +56,16 @@ pub(crate) struct Places(BTreeMap<String, Place>);
 impl Places {
     pub(crate) fn insert(&mut self, key_path: String, place: Place) {
         self.0.insert(key_path, place);
+    }
+
+    /// The key paths of all values that start on one of these lines.
+    pub(crate) fn starting_on(&self, lines: &BTreeSet<(PathBuf, usize)>) -> Vec<String> {
+        let is_on = |place: &Place| match place {
+            Place::File(source, span) => lines.contains(&(source.path.clone(), source.line(span.start).0)),
+            Place::Argument(_) => false,
+        };
+        let places = self.0.iter().filter(|_| !lines.is_empty());
+        places.filter(|(_, place)| is_on(place)).map(|(key_path, _)| key_path.clone()).collect()
     }
 
     /// The value's own place, else that of the nearest table around it (a default stands nowhere).

@@ -82,6 +82,9 @@ pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Fi
     pool.group = table.get("group", word, findings);
     let variable = |name: &str| values::variable(name).map(|()| name.to_owned());
     pool.environment = table.map("environment", variable, string, findings).unwrap_or_default();
+    if !pool.environment.contains_key("PATH") && table.may_hide("PATH") {
+        findings.mark_unread(table.path_of("environment.PATH"));
+    }
     let passed = parsed(variable, "PATH");
     pool.pass_environment = table.list("pass-environment", "[\"PATH\"]", passed, findings).unwrap_or_default();
     read_sockets(&mut pool, table, findings);
@@ -201,13 +204,14 @@ fn read_workers(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
     if findings.is_broken(&path) {
         return;
     }
-    if let Err(complaint) = check_workers(&pool.workers) {
+    if let Err(complaint) = check_workers(&pool.workers, "workers = ") {
         findings.error(&path, complaint.message, complaint.hint);
     }
 }
 
-/// The bounds fit each other, and this version.
-pub(crate) fn check_workers(workers: &Workers) -> Result<(), Complaint> {
+/// The bounds fit each other, and this version. `assign` stands before the number where workers are written:
+/// `workers = ` or `--workers `.
+pub(crate) fn check_workers(workers: &Workers, assign: &str) -> Result<(), Complaint> {
     let Workers { min, max, .. } = *workers;
     if max > WORKERS_MAX {
         return Err(Complaint::new(format!("{max} workers are more than {WORKERS_MAX}, the most for one pool")));
@@ -220,13 +224,13 @@ pub(crate) fn check_workers(workers: &Workers) -> Result<(), Complaint> {
     }
     if min == 0 {
         return Err(Complaint::new("workers on demand (min = 0) are not in this version")
-            .hint(format!("a fixed number: `workers = {max}`")));
+            .hint(format!("a fixed number: `{assign}{max}`")));
     }
     if min != max {
         return Err(Complaint::new(format!(
             "a number of workers that grows and shrinks (min {min}, max {max}) is not in this version"
         ))
-        .hint(format!("a fixed number: `workers = {max}`")));
+        .hint(format!("a fixed number: `{assign}{max}`")));
     }
     Ok(())
 }

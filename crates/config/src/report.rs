@@ -1,5 +1,6 @@
 //! What is wrong, as a list for programs and drawn as rustc draws it for people.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level as Title, Origin, Renderer, Snippet};
@@ -201,7 +202,8 @@ pub(crate) struct Findings {
     pub(crate) places: Places,
     /// How many errors there were beyond [`FINDINGS_MAX`].
     pub(crate) uncollected: usize,
-    broken: std::collections::BTreeSet<String>,
+    broken: BTreeSet<String>,
+    unread: BTreeSet<String>,
 }
 
 impl Findings {
@@ -231,8 +233,30 @@ impl Findings {
         }
     }
 
-    /// Whether the value at `key_path`, or one within it, is already known to be wrong.
+    /// The value at `key_path` could not be read, so nothing can be said about it or about what is within it.
+    pub(crate) fn mark_unread(&mut self, key_path: String) {
+        self.unread.insert(key_path);
+    }
+
+    /// Whether what the file says at `key_path` is unknown: the value, or a table around it, could not be read.
+    pub(crate) fn is_unread(&self, key_path: &str) -> bool {
+        let mut path = key_path;
+        loop {
+            if self.unread.contains(path) {
+                return true;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return false,
+            }
+        }
+    }
+
+    /// Whether the value at `key_path`, or one within it, is already known to be wrong, or could not be read.
     pub(crate) fn is_broken(&self, key_path: &str) -> bool {
+        if self.is_unread(key_path) {
+            return true;
+        }
         self.broken
             .range(key_path.to_owned()..)
             .map_while(|path| path.strip_prefix(key_path))

@@ -10,7 +10,7 @@ use crate::types::{Breaker, Config, Listen, Mode, Pass, Pool};
 pub(crate) fn check(config: &Config, findings: &mut Findings) {
     for pool in config.pools.values() {
         let path = format!("pool.{}", pool.name);
-        check_sockets(pool, &path, findings);
+        check_sockets(pool, &path, config.is_typed(), findings);
         check_breaker(&pool.breaker, &path, findings);
         check_codes(pool, &path, findings);
         if pool.user.as_deref() == Some("root") {
@@ -24,15 +24,25 @@ pub(crate) fn check(config: &Config, findings: &mut Findings) {
     check_addresses(config, findings);
 }
 
-fn check_sockets(pool: &Pool, path: &str, findings: &mut Findings) {
+fn check_sockets(pool: &Pool, path: &str, is_typed: bool, findings: &mut Findings) {
     let listen = format!("{path}.listen");
     let clients = format!("{path}.allowed-clients");
-    if pool.mode == Mode::Direct && pool.pass == Pass::Stdin && pool.listen.len() > 1 && !findings.is_broken(&listen) {
-        findings.error(
-            &format!("{listen}[1]"),
-            format!("`pass = \"stdin\"` carries one socket, but the pool listens on {}", pool.listen.len()),
-            Some("keep one address, or write `pass = \"listen-fds\"` if the program knows sd_listen_fds(3)".into()),
-        );
+    let is_stdin =
+        pool.mode == Mode::Direct && pool.pass == Pass::Stdin && !findings.is_broken(&format!("{path}.pass"));
+    if is_stdin && pool.listen.len() > 1 && !findings.is_broken(&listen) {
+        let count = pool.listen.len();
+        let (message, hint) = if is_typed {
+            (
+                format!("stdin carries one socket, but there are {count} --listen"),
+                "keep one, or write a configuration file with `pass = \"listen-fds\"` if the program knows sd_listen_fds(3)",
+            )
+        } else {
+            (
+                format!("`pass = \"stdin\"` carries one socket, but the pool listens on {count}"),
+                "keep one address, or write `pass = \"listen-fds\"` if the program knows sd_listen_fds(3)",
+            )
+        };
+        findings.error(&format!("{listen}[1]"), message, Some(hint.into()));
     }
     // The family of an inherited socket is known only when it is there.
     let has_tcp = pool.listen.iter().any(|listen| !matches!(listen, Listen::Unix(_)));
@@ -49,10 +59,15 @@ fn check_sockets(pool: &Pool, path: &str, findings: &mut Findings) {
             && pool.allowed_clients.is_empty()
             && !findings.is_broken(&clients)
         {
+            let hint = if is_typed {
+                "listen on 127.0.0.1, or write a configuration file with `allowed-clients`, which names the web servers"
+            } else {
+                "name the web servers: `allowed-clients = [\"192.0.2.1\"]`, or listen on 127.0.0.1"
+            };
             findings.error(
                 &format!("{listen}[{index}]"),
                 format!("{address} is open to other machines, and FastCGI has no password"),
-                Some("name the web servers: `allowed-clients = [\"192.0.2.1\"]`, or listen on 127.0.0.1".into()),
+                Some(hint.into()),
             );
         }
     }

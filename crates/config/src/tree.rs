@@ -1,6 +1,6 @@
 //! Reads the spanned TOML tree key by key: every value is looked at, and nothing stops at the first mistake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -15,20 +15,34 @@ use crate::values::Complaint;
 /// No list of a configuration has more items; some are compared with each other.
 const LIST_MAX: usize = 1_000;
 
+/// The words of a file with a syntax error, of any of its lines. A key that is not in the tree may stand among them,
+/// where the parser lost its way; one that is not is really missing.
+pub(crate) type Words<'a> = BTreeSet<&'a str>;
+
+/// The words of a text: what a bare key can be made of.
+pub(crate) fn words(text: &str) -> Words<'_> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').collect()
+}
+
 /// One table of a file, with the key path under which its values are remembered.
 #[derive(Clone)]
 pub(crate) struct Table<'a> {
     pub(crate) path: String,
     entries: &'a DeTable<'a>,
     source: &'a Arc<Source>,
-    /// The file has no syntax error, so that a key that is not there is really missing.
-    is_whole: bool,
+    /// `None` where the file has no syntax error.
+    words: Option<&'a Words<'a>>,
 }
 
 impl<'a> Table<'a> {
     /// The top of a file, standing for the table `path`.
-    pub(crate) fn new(path: &str, entries: &'a DeTable<'a>, source: &'a Arc<Source>, is_whole: bool) -> Self {
-        Self { path: path.to_owned(), entries, source, is_whole }
+    pub(crate) fn new(
+        path: &str,
+        entries: &'a DeTable<'a>,
+        source: &'a Arc<Source>,
+        words: Option<&'a Words<'a>>,
+    ) -> Self {
+        Self { path: path.to_owned(), entries, source, words }
     }
 
     /// The key path of `key` in this table.
@@ -57,9 +71,23 @@ impl<'a> Table<'a> {
 
     /// A key that has no default is not there.
     pub(crate) fn missing(&self, key: &str, complaint: Complaint, findings: &mut Findings) {
-        if self.is_whole && !self.has(key) {
-            findings.error(&self.path_of(key), complaint.message, complaint.hint);
+        let path = self.path_of(key);
+        if self.words.is_none() && !self.has(key) && !findings.is_unread(&path) {
+            findings.error(&path, complaint.message, complaint.hint);
         }
+    }
+
+    /// Whether `key`, which is not in the tree, may stand in the file all the same.
+    pub(crate) fn may_hide(&self, key: &str) -> bool {
+        self.words.is_some_and(|words| words.contains(key))
+    }
+
+    fn value(&self, key: &str, findings: &mut Findings) -> Option<&'a Spanned<DeValue<'a>>> {
+        let value = self.entries.get(key);
+        if value.is_none() && self.may_hide(key) {
+            findings.mark_unread(self.path_of(key));
+        }
+        value
     }
 
     /// Refuses every key that is not built: unknown ones with a suggestion.
@@ -73,18 +101,25 @@ impl<'a> Table<'a> {
             match known::standing(keys, key) {
                 Some(Standing::Built) => {}
                 Some(standing) => self.key_error(key, refusal(key, standing), findings),
-                None => self.key_error(key, self.unknown(keys, key), findings),
+                None => {
+                    let meant = known::suggestion(keys.iter().map(|(name, _)| *name), key);
+                    self.key_error(key, self.unknown(keys, key, meant), findings);
+                    // What the slip of the finger meant to say is not missing.
+                    if let Some(meant) = meant.filter(|meant| !self.has(meant)) {
+                        findings.mark_unread(self.path_of(meant));
+                    }
+                }
             }
         }
     }
 
-    fn unknown(&self, keys: Keys, key: &str) -> Complaint {
+    fn unknown(&self, keys: Keys, key: &str, meant: Option<&str>) -> Complaint {
         let place = if self.path.is_empty() { "at the top of the file".into() } else { format!("in [{}]", self.path) };
         let complaint = Complaint::new(format!("unknown key `{}` {place}", shortened(key)));
-        let names = keys.iter().map(|(name, _)| *name);
-        if let Some(name) = known::suggestion(names.clone(), key) {
+        if let Some(name) = meant {
             return complaint.hint(format!("did you mean `{name}`?"));
         }
+        let names = keys.iter().map(|(name, _)| *name);
         match known::home(key) {
             Some(home) => complaint.hint(format!("`{key}` belongs to {home}")),
             None if keys.len() <= 8 => complaint.hint(format!("known here: {}", names.collect::<Vec<_>>().join(", "))),
@@ -99,7 +134,7 @@ impl<'a> Table<'a> {
         read: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
         findings: &mut Findings,
     ) -> Option<T> {
-        self.read_at(self.path_of(key), self.entries.get(key)?, read, findings)
+        self.read_at(self.path_of(key), self.value(key, findings)?, read, findings)
     }
 
     fn read_at<T>(
@@ -119,12 +154,14 @@ impl<'a> Table<'a> {
                     None => complaint.message,
                 };
                 findings.error(&path, message, complaint.hint);
+                findings.mark_unread(path);
                 None
             }
         }
     }
 
-    /// The list at `key`: each item that is good. `example` says how one is written.
+    /// The list at `key`: each item that is good, its place remembered under its index among the good ones.
+    /// `example` says how one is written.
     pub(crate) fn list<T>(
         &self,
         key: &str,
@@ -132,7 +169,7 @@ impl<'a> Table<'a> {
         read: impl Fn(&DeValue<'_>) -> Result<T, Complaint>,
         findings: &mut Findings,
     ) -> Option<Vec<T>> {
-        let value = self.entries.get(key)?;
+        let value = self.value(key, findings)?;
         let path = self.path_of(key);
         let is_array = |value: &DeValue<'_>| match value {
             DeValue::Array(items) if items.len() > LIST_MAX => {
@@ -143,21 +180,24 @@ impl<'a> Table<'a> {
                 .hint(format!("write `{key} = {example}`"))),
         };
         self.read_at(path.clone(), value, is_array, findings)?;
-        let items = value.get_ref().as_array()?;
-        let read_item = |(index, item)| self.read_at(format!("{path}[{index}]"), item, &read, findings);
-        Some(items.iter().enumerate().filter_map(read_item).collect())
+        let mut good = Vec::new();
+        for item in value.get_ref().as_array()? {
+            let path = format!("{path}[{}]", good.len());
+            good.extend(self.read_at(path, item, &read, findings));
+        }
+        Some(good)
     }
 
     /// The table at `key`, its place remembered.
     pub(crate) fn table(&self, key: &str, findings: &mut Findings) -> Option<Table<'a>> {
-        let value = self.entries.get(key)?;
+        let value = self.value(key, findings)?;
         let path = self.path_of(key);
         let is_table = |value: &DeValue<'_>| match value {
             DeValue::Table(_) => Ok(()),
             other => Err(Complaint::new(format!("`{}` must be a table, not {}", shortened(key), article(other)))),
         };
         self.read_at(path.clone(), value, is_table, findings)?;
-        Some(Table { path, entries: value.get_ref().as_table()?, source: self.source, is_whole: self.is_whole })
+        Some(Table { path, entries: value.get_ref().as_table()?, source: self.source, words: self.words })
     }
 
     /// The table at `key` as a map of names that the user chooses: each entry that is good.

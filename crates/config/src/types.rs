@@ -18,6 +18,13 @@ pub struct Config {
     pub pools: BTreeMap<String, Pool>,
 }
 
+impl Config {
+    /// Whether it comes from `run -- COMMAND`: what is wrong is mended there by arguments, not by keys of a file.
+    pub(crate) fn is_typed(&self) -> bool {
+        self.source.is_none()
+    }
+}
+
 /// `[supervisor]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Supervisor {

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use steadfast_config::command_line::{CommandLine, from_command};
-use steadfast_config::load::{Context, Loaded, load};
-use steadfast_config::machine::{Lookup, Machine, UserIds, check_machine, find_program};
+use steadfast_config::command_line::{CommandLine, examine as examine_command, from_command};
+use steadfast_config::load::{Context, Loaded, examine, load};
+use steadfast_config::machine::{Lookup, Machine, UserIds, check_machine, compare, find_program};
 use steadfast_config::report::Report;
 use steadfast_config::types::{Listen, Workers};
 
@@ -195,4 +195,122 @@ fn the_machine_check_names_the_argument_too() {
     let report = check_machine(&loaded, &machine).unwrap_err();
     assert_eq!(report.problems()[0].argument.as_deref(), Some("`--user nobody-here`"));
     assert_eq!(report.problems().len(), 1);
+}
+
+/// What is wrong with a file as such and on a machine whose root we are, each with its line.
+fn all(text: &str) -> Vec<(usize, String)> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::write(directory.path().join("steadfast.toml"), text).expect("a directory of our own");
+    let report = examined(&directory.path().join("steadfast.toml"), directory.path());
+    report.problems().iter().map(|problem| (problem.line.unwrap_or(0), problem.message.clone())).collect()
+}
+
+fn examined(file: &Path, directory: &Path) -> Report {
+    let mut examined = examine(file, &Context { directory: directory.to_owned() });
+    compare(&mut examined, &as_root(directory));
+    examined.finish().expect_err("a broken file")
+}
+
+fn as_root(directory: &Path) -> Machine<'_> {
+    Machine { uid: 0, gid: 0, runtime_dir: directory, directory, path: None, lookup: &Users }
+}
+
+#[test]
+fn what_is_wrong_and_what_the_machine_lacks_are_told_together() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    insta::assert_snapshot!(examined(Path::new("broken-and-lacking.toml"), &here).render(false));
+}
+
+/// A good pool but for what `lines` say; its first key stands in line 3.
+fn broken_pool(lines: &str) -> Vec<(usize, String)> {
+    all(&format!("[pool.a]\nmode = \"direct\"\n{lines}\n"))
+}
+
+/// The lines with a problem.
+fn lines(found: &[(usize, String)]) -> Vec<usize> {
+    found.iter().map(|(line, _)| *line).collect()
+}
+
+#[test]
+fn what_follows_from_a_broken_value_is_not_told() {
+    let one = |text: &str, line: usize| {
+        let found = broken_pool(text);
+        assert_eq!(lines(&found), [line], "{text}: {found:#?}");
+    };
+    let good = "listen = [\"unix:a\"]\nuser = \"www\"\n";
+    one(&format!("{good}command = [\"no-such-program\", 3]"), 5);
+    one(&format!("{good}comand = [\"sh\"]"), 5);
+    one(&format!("{good}command = []"), 5);
+    one(&format!("{good}command = [\"./gone\"]\ndirectory = 3"), 6);
+    one(&format!("{good}command = [\"./gone\"]\ndirectroy = \"/\""), 6);
+    one(&format!("{good}command = [\"gone\"]\nenvironment = {{ PATH = 3 }}"), 6);
+    one(&format!("{good}command = [\"gone\"]\nenvironment = 3"), 6);
+    one(&format!("{good}command = [\"gone\"]\npass-environment = [3]"), 6);
+    one("listen = [\"unix:a\"]\ncommand = [\"sh\"]\nuser = 3", 5);
+    one("listen = [\"unix:a\"]\ncommand = [\"sh\"]\nusr = \"www\"", 5);
+    one("command = [\"sh\"]\nuser = \"www\"\nlisten = [\"unix:a\", \"unix:b\"]\npass = \"listen-fd\"", 6);
+    one("command = [\"sh\"]\nuser = \"www\"\nlisten = [\"unix:no/a\"]\n[supervisor]\nruntime-dir = 3", 7);
+    let long = format!("command = [\"sh\"]\nuser = \"www\"\nlisten = [\"unix:{}\"]", "x".repeat(105));
+    one(&long, 5);
+    one(&format!("{long}\n[supervisor]\nruntime-dir = 3"), 7);
+    one("command = [\"sh\"]\nuser = \"www\"\nlisten = [\"unix:/no/a\"]\n[supervisor]\nruntime_dir = \"/no\"", 7);
+}
+
+#[test]
+fn a_broken_value_hides_no_other() {
+    let found = broken_pool(
+        "listen = [3, \"unix:no/a\"]\ncommand = [\"/gone\"]\ndirectory = \"gone\"\nuser = \"who\"\ngroup = 3",
+    );
+    assert_eq!(lines(&found), [3, 3, 4, 5, 6, 7], "{found:#?}");
+    assert!(found[1].1.contains("/no does not exist"), "{found:#?}");
+    let long = format!(
+        "command = [\"sh\"]\nuser = \"www\"\nlisten = [\"unix:a\"]\n[supervisor]\nlog = 3\ncontrol = \"{}\"",
+        "x".repeat(108)
+    );
+    assert_eq!(lines(&broken_pool(&long)), [7, 8]);
+}
+
+#[test]
+fn where_the_parser_lost_its_way_nothing_is_missing() {
+    // The line with the mistake may have said who, and where the program is looked for.
+    assert_eq!(lines(&broken_pool("command = [\"sh\"]\nlisten = [\"unix:a\"]\nuser = www")), [5]);
+    let path = "user = \"www\"\nlisten = [\"unix:a\"]\ncommand = [\"gone\"]\n";
+    assert_eq!(lines(&broken_pool(&format!("{path}environment = {{ PATH = /opt }}"))), [6]);
+    assert_eq!(lines(&broken_pool(&format!("{path}directory = /opt"))), [5, 6]);
+    let relative = "user = \"www\"\nlisten = [\"unix:a\"]\ncommand = [\"./gone\"]\n";
+    assert_eq!(lines(&broken_pool(&format!("{relative}directory = /opt"))), [6]);
+    assert_eq!(lines(&broken_pool(&format!("{relative}umask = 0022"))), [5, 6]);
+    // What stands below a broken header belongs to nobody known.
+    let header = "listen = [\"unix:a\"]\ncommand = [\"./gone\"]\nuser = \"www\"\n[pool.b\ndirectory = \"/gone\"";
+    assert_eq!(lines(&broken_pool(header)), [6]);
+    // No word of it anywhere: the user is really missing.
+    assert_eq!(lines(&broken_pool("command = [\"sh\"]\nlisten = [\"unix:a\"]\numask = 0022")), [1, 5]);
+}
+
+#[test]
+fn hints_for_a_command_line_name_what_can_be_typed() {
+    let hints = |given: &CommandLine| {
+        let mut examined = examine_command(given, &here());
+        compare(&mut examined, &as_root(Path::new("/")));
+        let report = examined.finish().expect_err("refused");
+        report.problems().iter().map(|problem| problem.hint.clone().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let given =
+        |listen: &[&str]| CommandLine { command: vec!["sh".into()], user: Some("www".into()), ..command_line(listen) };
+    let two = hints(&given(&["127.0.0.1:1", "127.0.0.1:2"]));
+    assert_eq!(two.len(), 1);
+    assert!(two[0].starts_with("keep one, or write a configuration file"), "{two:?}");
+    let open = hints(&given(&["0.0.0.0:1"]));
+    assert_eq!(open.len(), 1);
+    assert!(open[0].starts_with("listen on 127.0.0.1, or write a configuration file"), "{open:?}");
+    let grows = CommandLine { workers: Some("2..4".into()), ..given(&["127.0.0.1:1"]) };
+    assert_eq!(hints(&grows), ["a fixed number: `--workers 4`"]);
+    let nameless = CommandLine { user: None, ..given(&["127.0.0.1:1"]) };
+    assert_eq!(hints(&nameless), ["write --user www-data"]);
+    let words = CommandLine { command: vec!["/usr/bin/perl site.fcgi".into()], ..given(&["127.0.0.1:1"]) };
+    assert_eq!(hints(&words), ["program and arguments are words of their own: -- /usr/bin/perl site.fcgi"]);
+    let long = CommandLine { control: Some("x".repeat(120).into()), ..given(&["127.0.0.1:1"]) };
+    assert_eq!(hints(&long), ["name a shorter path with --control"]);
+    let both = CommandLine { command: vec!["/gone".into()], user: Some(String::new()), ..given(&["nowhere"]) };
+    assert_eq!(hints(&both).len(), 3);
 }
