@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use steadfast_config::command_line::{CommandLine, from_command};
-use steadfast_config::load::{Context, Loaded, load};
-use steadfast_config::machine::{Machine, check_machine};
+use steadfast_config::command_line::{self, CommandLine};
+use steadfast_config::load::{self, Context, Examined, Loaded};
+use steadfast_config::machine::{self, Machine};
 use steadfast_config::report::Report;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::PoolId;
@@ -33,6 +33,16 @@ pub enum ConfigSource {
     CommandLine(Box<CommandLine>),
 }
 
+impl ConfigSource {
+    /// What it says now, as far as it can be read.
+    pub fn examine(&self, context: &Context) -> Examined {
+        match self {
+            ConfigSource::File(path) => load::examine(path, context),
+            ConfigSource::CommandLine(command_line) => command_line::examine(command_line, context),
+        }
+    }
+}
+
 /// The configuration's source and what it is compared with.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -56,35 +66,34 @@ impl Source {
         self.version
     }
 
+    /// Reads it again, and compares it with the machine.
     fn load(&self) -> Result<Loaded, Report> {
-        let context = Context { directory: self.directory.clone() };
-        match &self.config {
-            ConfigSource::File(path) => load(path, &context),
-            ConfigSource::CommandLine(command_line) => from_command(command_line, &context),
-        }
+        let mut examined = self.config.examine(&Context { directory: self.directory.clone() });
+        compare(&mut examined, &self.runtime_dir, &self.directory);
+        examined.finish()
     }
 
     /// Whether the machine has what the configuration speaks of.
     pub(crate) fn check(&self, loaded: &Loaded) -> Result<(), Report> {
-        check(loaded, &self.runtime_dir, &self.directory)
+        on_machine(&self.runtime_dir, &self.directory, |machine| machine::check_machine(loaded, machine))
     }
 }
 
-/// Whether the machine has what the configuration speaks of.
-pub fn check(loaded: &Loaded, runtime_dir: &Path, directory: &Path) -> Result<(), Report> {
-    let names = Names;
+/// Adds what the machine lacks to what is wrong with a configuration.
+pub fn compare(examined: &mut Examined, runtime_dir: &Path, directory: &Path) {
+    on_machine(runtime_dir, directory, |machine| machine::compare(examined, machine));
+}
+
+fn on_machine<T>(runtime_dir: &Path, directory: &Path, look: impl FnOnce(&Machine<'_>) -> T) -> T {
     let path = std::env::var("PATH").ok();
-    check_machine(
-        loaded,
-        &Machine {
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-            runtime_dir,
-            directory,
-            path: path.as_deref(),
-            lookup: &names,
-        },
-    )
+    look(&Machine {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        runtime_dir,
+        directory,
+        path: path.as_deref(),
+        lookup: &Names,
+    })
 }
 
 /// Reads the configuration again and asks for new generations, of all pools or of one. The pools that come are
@@ -114,7 +123,6 @@ fn try_reload(shell: &mut Shell, source: &mut Source, only: Option<&str>) -> Res
     }
     let refused = |report: Report| Refusal::new(ExitCode::Configuration, report.render(false));
     let loaded = source.load().map_err(refused)?;
-    source.check(&loaded).map_err(refused)?;
     if let Some(only) = only
         && !loaded.config.pools.contains_key(only)
     {

@@ -1,25 +1,22 @@
 //! `steadfast check`: every error at once; with `--boot` one real worker of each pool, beside what runs.
 
-use std::path::Path;
-
 use serde::Serialize;
 
-use steadfast_config::load::{self, Loaded};
 use steadfast_config::report::Report;
 use steadfast_proto::exit::ExitCode;
 use steadfast_supervisor::boot::{self, BootOutcome};
-use steadfast_supervisor::{reload, runtime_dir};
+use steadfast_supervisor::reload::ConfigSource;
 
 use crate::arguments::{Check, Target};
 use crate::failure::Failure;
 use crate::output::{self, Paint, Style};
 use crate::places::{self, Around};
 use crate::units::clean;
-use crate::verbs::run::broken;
+use crate::verbs::run::{broken, read};
 
 pub(super) fn check(arguments: &Check, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
     let file = places::configuration(target.config.as_deref(), around)?;
-    let (loaded, report) = match read(&file, around) {
+    let (loaded, report) = match read(&ConfigSource::File(file.clone()), around) {
         Ok(loaded) => {
             let warnings = loaded.warnings.clone();
             (Some(loaded), warnings)
@@ -49,14 +46,6 @@ pub(super) fn check(arguments: &Check, target: &Target, around: &Around) -> Resu
         }
     }
     Ok(if is_good { ExitCode::Good } else { ExitCode::Configuration })
-}
-
-/// The file by itself, then against this machine.
-fn read(file: &Path, around: &Around) -> Result<Loaded, Report> {
-    let loaded = load::load(file, &around.context())?;
-    let runtime_dir = runtime_dir::runtime_dir(&loaded.config, &around.directory);
-    reload::check(&loaded, &runtime_dir, &around.directory)?;
-    Ok(loaded)
 }
 
 fn document(report: &Report, is_good: bool, boots: &[BootOutcome]) -> Result<String, Failure> {

@@ -1,12 +1,13 @@
 //! `steadfast run`: hands a checked configuration to the supervisor.
 
-use steadfast_config::command_line::{self, CommandLine};
-use steadfast_config::load;
+use steadfast_config::command_line::CommandLine;
+use steadfast_config::load::Loaded;
 use steadfast_config::report::Report;
 use steadfast_config::types::Log;
 use steadfast_proto::exit::ExitCode;
-use steadfast_supervisor::reload::ConfigSource;
+use steadfast_supervisor::reload::{self, ConfigSource};
 use steadfast_supervisor::run::{self, Options};
+use steadfast_supervisor::runtime_dir;
 
 use crate::arguments::{LogFormat, Run, Target};
 use crate::failure::Failure;
@@ -15,18 +16,14 @@ use crate::places::{self, Around};
 
 /// Gives the supervisor's own exit code.
 pub(super) fn run(arguments: Run, target: Target, around: &Around) -> Result<u8, Failure> {
-    let context = around.context();
     let control = target.control.clone();
     let (log, record) = (arguments.log, arguments.record.clone());
-    let (loaded, source) = if arguments.command.is_empty() {
-        let file = places::configuration(target.config.as_deref(), around)?;
-        (load::load(&file, &context), ConfigSource::File(file))
+    let source = if arguments.command.is_empty() {
+        ConfigSource::File(places::configuration(target.config.as_deref(), around)?)
     } else {
-        let command_line = command_line(arguments, target);
-        let loaded = command_line::from_command(&command_line, &context);
-        (loaded, ConfigSource::CommandLine(Box::new(command_line)))
+        ConfigSource::CommandLine(Box::new(command_line(arguments, target)))
     };
-    let mut loaded = loaded.map_err(|report| broken(&report))?;
+    let mut loaded = read(&source, around).map_err(|report| broken(&report))?;
     if !loaded.warnings.is_empty() {
         output::message(&loaded.warnings.render(output::stderr_style().colour));
     }
@@ -35,6 +32,14 @@ pub(super) fn run(arguments: Run, target: Target, around: &Around) -> Result<u8,
     }
     let directory = around.directory.clone();
     Ok(run::run(Options { loaded, source, directory, record, control, version: env!("CARGO_PKG_VERSION") }))
+}
+
+/// The configuration by itself and against this machine: every problem of both at once.
+pub(super) fn read(source: &ConfigSource, around: &Around) -> Result<Loaded, Report> {
+    let mut examined = source.examine(&around.context());
+    let runtime_dir = runtime_dir::runtime_dir(examined.config(), &around.directory);
+    reload::compare(&mut examined, &runtime_dir, &around.directory);
+    examined.finish()
 }
 
 /// The report as a failure; drawn, it has its own heads and hints.
