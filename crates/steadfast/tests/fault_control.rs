@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
 use support::conditions::{Conditions, is_soon, is_within, tail, wait_children};
-use support::daemon::{self, Config, Daemon, Pool, SOON, STEADFAST, USER, is_root};
+use support::daemon::{self, Config, Daemon, Line, Pool, SOON, STEADFAST, USER, is_root};
 use support::fcgi::Request;
 use support::scene::Scene;
 use support::within::{Cgroup, skipped, start_within};
@@ -336,6 +336,13 @@ fn warnings(daemon: &mut Daemon) -> usize {
     warned.map(|line| line.event["times"].as_u64().map_or(1, |times| usize::try_from(times).unwrap_or(1))).sum()
 }
 
+/// The first `worker-warned` with this in it, also of before the pool served.
+fn warning(daemon: &mut Daemon, text: &str) -> Line {
+    let is_it = |line: &&Line| line.name() == "worker-warned" && line.text.contains(text);
+    assert!(is_soon(|| daemon.lines().iter().any(|line| is_it(&line))), "{}", tail(daemon));
+    daemon.lines().iter().find(is_it).cloned().expect("it is there")
+}
+
 /// Bytes that are no message, before ready and after: told once in a worker's life, and what is a message is heard.
 #[test]
 fn link_garbage_is_told_and_passed_over() {
@@ -344,7 +351,7 @@ fn link_garbage_is_told_and_passed_over() {
     let address = daemon::address(&scene, "site");
     let conditions = Conditions::begin(&mut daemon, &address);
     let workers = wait_children(&mut daemon, 2);
-    let warned = daemon.wait_event("worker-warned", SOON);
+    let warned = warning(&mut daemon, "link");
     assert_eq!(warned.event["pool"], "site");
     assert!(warned.text.chars().all(|character| !character.is_control()));
     for _ in 0..20 {
@@ -404,8 +411,7 @@ fn link_of_another_version() {
     let mut daemon = linked(&scene, &["--version", "2", "--ready"]);
     let address = daemon::address(&scene, "site");
     let conditions = Conditions::begin(&mut daemon, &address);
-    let warned = daemon
-        .wait("word about the version", SOON, |line| line.name() == "worker-warned" && line.text.contains("version 2"));
+    let warned = warning(&mut daemon, "version 2");
     assert_eq!(warned.event["pool"], "site");
     // What it says later is not understood as if it were of our version.
     let worker = Request::get("/recycle").send(&address).expect("it serves").pid();
