@@ -68,10 +68,10 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(process::set_child_subreaper(Some(process::getpid()))?)
 }
 
-/// Whether the process has ended; it stays unreaped, so that `/proc/PID` may still be read and its group signalled.
-pub fn is_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+/// How the process ended, if it has; it stays unreaped, so that `/proc/PID` may still be read and its group signalled.
+pub fn ended(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    Ok(process::waitid(WaitId::PidFd(pidfd), options)?.is_some())
+    Ok(process::waitid(WaitId::PidFd(pidfd), options)?.as_ref().map(Ended::from_status))
 }
 
 /// Reaps the process if it has ended.

@@ -7,7 +7,7 @@ use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 use steadfast_proto::status::{STDERR_BYTES_MAX, STDERR_LINES_MAX};
 
-use crate::children::{Ended, Kill, is_ended, next_dead, reap, reap_pid, signal_group};
+use crate::children::{Ended, Kill, ended, next_dead, reap, reap_pid, signal_group};
 use crate::evidence;
 use crate::links;
 use crate::output::Lines;
@@ -27,13 +27,11 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get(id) else {
         return;
     };
-    if !matches!(is_ended(worker.pidfd.as_fd()), Ok(true)) {
-        return;
-    }
+    let Ok(Some(end)) = ended(worker.pidfd.as_fd()) else { return };
     let pid = worker.pid;
     links::last_words(shell, id);
     relay::last_words(shell, id);
-    evidence::gather(shell, id);
+    evidence::gather(shell, id, end);
     // What the worker leaves behind in its group would go on holding the pool's listener. The group is its own as long
     // as the leader is not reaped; whoever wants to outlive a worker makes a session of its own.
     let _ = signal_group(pid, Kill::Kill);

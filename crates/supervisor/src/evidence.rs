@@ -8,6 +8,7 @@
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 
+use crate::children::Ended;
 use crate::procfs::Io;
 use crate::shell::Shell;
 use crate::workers::Baseline;
@@ -25,10 +26,13 @@ pub(crate) fn begin(shell: &mut Shell, id: WorkerId) {
 
 /// Tells the policy what a dying worker and a few others of its pool have served since they were asked last. The dead
 /// one must not be reaped yet.
-pub(crate) fn gather(shell: &mut Shell, dying: WorkerId) {
-    // One that came and went between two looks was never seen ready: then its whole life is looked at.
+pub(crate) fn gather(shell: &mut Shell, dying: WorkerId, end: Ended) {
+    // Under full load a worker may be seen too late, or never: then its first answers lie before the baseline. Of one
+    // that leaves by itself with 0 its whole life is believed; what a crashed one wrote at its start proves nothing.
     if let Some(worker) = shell.workers.get_mut(dying)
-        && worker.ready.is_none()
+        && end == Ended::Code(0)
+        && (worker.ready.is_none() || worker.was_in_hand)
+        && worker.told == 0
     {
         worker.baseline = Some(Baseline::default());
     }

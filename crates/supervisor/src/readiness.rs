@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::io::ioctl_fionread;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 
@@ -43,9 +44,16 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     worker.looks += 1;
     let (pid, looks, started) = (worker.pid, worker.looks, worker.started);
     let now = shell.clock.now();
+    let has_said_something =
+        worker.link.as_ref().is_some_and(|link| ioctl_fionread(&link.fd).is_ok_and(|left| left > 0));
     let again = match shell.procfs.syscall(pid) {
+        // It may be its hello: who speaks is ready by its word only.
+        Some(_) if has_said_something => now.after(interval(0)),
         Some(syscall) if syscall.is_waiting() => return seen(shell, id),
-        Some(_) if connections::has_one(pid, worker.pidfd.as_fd()) => return seen(shell, id),
+        Some(_) if connections::has_one(pid, worker.pidfd.as_fd()) => {
+            worker.was_in_hand = true;
+            return seen(shell, id);
+        }
         Some(_) if now.since(started) < YOUNG => now.after(interval(looks).min(YOUNG_INTERVAL)),
         Some(_) => now.after(interval(looks)),
         // Gone, or not to be seen: a death is told by its pidfd long before this deadline.

@@ -72,7 +72,7 @@ fn read_all(fd: &OwnedFd) -> String {
 fn wait(spawned: &Spawned) -> Ended {
     let mut fds = [PollFd::new(&spawned.pidfd, PollFlags::IN)];
     rustix::event::poll(&mut fds, None).expect("poll");
-    assert!(children::is_ended(spawned.pidfd.as_fd()).expect("look"));
+    assert!(children::ended(spawned.pidfd.as_fd()).expect("look").is_some());
     children::reap(spawned.pidfd.as_fd()).expect("reap").expect("ended")
 }
 

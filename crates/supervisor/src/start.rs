@@ -139,6 +139,7 @@ fn register(
         leave: Leave::No,
         baseline: None,
         told: 0,
+        was_in_hand: false,
         word: None,
         text: None,
     });

@@ -52,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) baseline: Option<Baseline>,
     /// Requests that the policy has been told of.
     pub(crate) told: u64,
+    /// It was first seen with a request in hand, which it may have answered before.
+    pub(crate) was_in_hand: bool,
     /// Its last word of failure.
     pub(crate) word: Option<Word>,
     /// Its word for the status table.

@@ -178,8 +178,14 @@ impl Pool {
         if kind.is_kept() { (&mut self.kept, KEPT_LINES) } else { (&mut self.other, OTHER_LINES) }
     }
 
-    fn take(&mut self, now: u64, event: Event, one_line_each: bool, out: &mut Vec<Event>) {
+    fn take(&mut self, now: u64, mut event: Event, one_line_each: bool, out: &mut Vec<Event>) {
         let key = (event.kind, event.class);
+        if event.kind.is_answer() && self.windows.get(&key).is_none_or(|window| window.waiting.is_none()) {
+            match self.write(now, event, one_line_each, out) {
+                None => return,
+                Some(refused) => event = refused,
+            }
+        }
         match self.windows.get_mut(&key) {
             Some(window) if now < window.ends || window.waiting.is_some() => {
                 let is_first = window.waiting.is_none();

@@ -204,3 +204,14 @@ fn lines_of_a_young_worker_leave_room_for_the_first_event() {
     }
     assert_eq!(take(&mut coalescer, 0, Event::new(Kind::WorkerWarned).pool(&pool("a"))).len(), 1);
 }
+
+#[test]
+fn each_answer_to_an_operator_is_written_while_there_is_room() {
+    let mut coalescer = Coalescer::new(false);
+    let written: usize = (0..12)
+        .map(|second| take(&mut coalescer, second * SECOND / 10, Event::new(Kind::SupervisorRefused)).len())
+        .sum();
+    assert_eq!(written, KEPT_LINES);
+    let rest = flush(&mut coalescer, 2 * MINUTE);
+    assert_eq!(rest.iter().map(|event| event.times).collect::<Vec<_>>(), [2]);
+}

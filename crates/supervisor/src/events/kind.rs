@@ -134,6 +134,11 @@ impl Kind {
         ["breaker-", "pool-", "generation-", "supervisor-"].iter().any(|family| self.name().starts_with(family))
     }
 
+    /// Whether it answers an operator's order: he may give as many as he likes, and sees no other answer to a signal.
+    pub fn is_answer(self) -> bool {
+        matches!(self, Kind::SupervisorRefused | Kind::SupervisorReloaded)
+    }
+
     /// Whether the ring remembers it: a worker's own lines would push everything else out.
     pub fn is_remembered(self) -> bool {
         self != Kind::WorkerOutput
