@@ -41,10 +41,7 @@ pub fn circles(base: &Path, root: &Path) -> Vec<String> {
 fn describe(base: &Path, modules: &Modules, graph: &Graph, circle: &[usize]) -> String {
     let name = |file: usize| {
         let path = &modules.files[file].path;
-        path.strip_prefix(base)
-            .unwrap_or(path)
-            .display()
-            .to_string()
+        path.strip_prefix(base).unwrap_or(path).display().to_string()
     };
     let mut text = String::from("import circle: ");
     for (at, file) in circle.iter().enumerate() {
@@ -121,11 +118,7 @@ impl Reader<'_> {
             name => {
                 let mut child = self.module.clone();
                 child.push(name.to_owned());
-                if self.modules.homes.contains_key(&child) {
-                    child
-                } else {
-                    self.aliases.get(name)?.clone()
-                }
+                if self.modules.homes.contains_key(&child) { child } else { self.aliases.get(name)?.clone() }
             }
         };
         while let Some((_, after)) = rest.split_first().filter(|(next, _)| next.0 == "super") {
@@ -176,12 +169,7 @@ impl Reader<'_> {
         }
     }
 
-    fn use_name(
-        &mut self,
-        last: (String, usize),
-        rename: Option<String>,
-        prefix: &[(String, usize)],
-    ) {
+    fn use_name(&mut self, last: (String, usize), rename: Option<String>, prefix: &[(String, usize)]) {
         let mut path = prefix.to_vec();
         // `use a::{self}` is `use a`.
         if last.0 != "self" || path.is_empty() {

@@ -26,31 +26,13 @@ pub struct Row {
 
 /// The law. Rows of crates that do not exist yet stand here too: they are decided.
 pub const TABLE: [Row; 10] = [
-    Row {
-        name: "policy",
-        ours: &[],
-        external: External::Only(&[]),
-    },
-    Row {
-        name: "simulator",
-        ours: &["policy"],
-        external: External::Only(&[]),
-    },
-    Row {
-        name: "proto",
-        ours: &[],
-        external: External::Only(&["serde", "serde_json"]),
-    },
+    Row { name: "policy", ours: &[], external: External::Only(&[]) },
+    Row { name: "simulator", ours: &["policy"], external: External::Only(&[]) },
+    Row { name: "proto", ours: &[], external: External::Only(&["serde", "serde_json"]) },
     Row {
         name: "config",
         ours: &[],
-        external: External::Only(&[
-            "serde",
-            "toml",
-            "annotate-snippets",
-            "strsim",
-            "toml_parser",
-        ]),
+        external: External::Only(&["serde", "toml", "annotate-snippets", "strsim", "toml_parser"]),
     },
     // Never the front: a request never enters the supervisor.
     Row {
@@ -100,22 +82,10 @@ pub const TABLE: [Row; 10] = [
     },
     Row {
         name: "steadfast",
-        ours: &[
-            "policy",
-            "proto",
-            "config",
-            "supervisor",
-            "front",
-            "worker",
-            "guard",
-        ],
+        ours: &["policy", "proto", "config", "supervisor", "front", "worker", "guard"],
         external: External::Any,
     },
-    Row {
-        name: "house",
-        ours: &[],
-        external: External::Only(&["proc-macro2", "syn", "toml"]),
-    },
+    Row { name: "house", ours: &[], external: External::Only(&["proc-macro2", "syn", "toml"]) },
 ];
 
 /// Checks one crate's normal and build dependencies against its row. `name` is its directory under `crates/`.
@@ -128,15 +98,9 @@ pub fn check(name: &str, manifest: &Table) -> Vec<String> {
     };
     let mut found = Vec::new();
     let package = package_name(manifest);
-    let expected = if name == "steadfast" {
-        "steadfast".to_owned()
-    } else {
-        format!("steadfast-{name}")
-    };
+    let expected = if name == "steadfast" { "steadfast".to_owned() } else { format!("steadfast-{name}") };
     if package != Some(expected.as_str()) {
-        found.push(format!(
-            "crates/{name}: its package must be named {expected}"
-        ));
+        found.push(format!("crates/{name}: its package must be named {expected}"));
     }
     for (dependency, value) in normal(manifest) {
         let allowed = match ours(&dependency) {
@@ -147,15 +111,10 @@ pub fn check(name: &str, manifest: &Table) -> Vec<String> {
             },
         };
         if !allowed {
-            found.push(format!(
-                "crates/{name}: must not depend on {dependency} (the law: {})",
-                describe(row)
-            ));
+            found.push(format!("crates/{name}: must not depend on {dependency} (the law: {})", describe(row)));
         }
         if name != "simulator" && asks_for(&value, "mutants") {
-            found.push(format!(
-                "crates/{name}: asks for {dependency}'s feature mutants, which is for tests"
-            ));
+            found.push(format!("crates/{name}: asks for {dependency}'s feature mutants, which is for tests"));
         }
     }
     found.extend(features(name, manifest));
@@ -215,11 +174,7 @@ fn asks_for(value: &Value, feature: &str) -> bool {
 }
 
 fn describe(row: &Row) -> String {
-    let mut names: Vec<String> = row
-        .ours
-        .iter()
-        .map(|name| format!("steadfast-{name}"))
-        .collect();
+    let mut names: Vec<String> = row.ours.iter().map(|name| format!("steadfast-{name}")).collect();
     match row.external {
         External::Only(external) => names.extend(external.iter().map(|name| (*name).to_owned())),
         External::Any => names.push("any from outside".to_owned()),
@@ -235,11 +190,7 @@ mod tests {
     use super::*;
 
     fn check_text(name: &str, text: &str) -> Vec<String> {
-        let package = if name == "steadfast" {
-            name.to_owned()
-        } else {
-            format!("steadfast-{name}")
-        };
+        let package = if name == "steadfast" { name.to_owned() } else { format!("steadfast-{name}") };
         let manifest = format!("[package]\nname = \"{package}\"\n{text}");
         check(name, &manifest.parse().expect("TOML"))
     }
@@ -247,28 +198,12 @@ mod tests {
     #[test]
     fn what_the_law_allows_passes() {
         for (name, text) in [
-            (
-                "policy",
-                "[features]\nmutants = []\n[dev-dependencies]\nproptest = \"1\"",
-            ),
-            (
-                "simulator",
-                "[dependencies]\nsteadfast-policy = { workspace = true, features = [\"mutants\"] }",
-            ),
-            (
-                "supervisor",
-                "[dependencies]\nsteadfast-config.workspace = true\nrustix.workspace = true",
-            ),
-            (
-                "steadfast",
-                "[dependencies]\nsteadfast-front.workspace = true\nratatui = \"1\"",
-            ),
+            ("policy", "[features]\nmutants = []\n[dev-dependencies]\nproptest = \"1\""),
+            ("simulator", "[dependencies]\nsteadfast-policy = { workspace = true, features = [\"mutants\"] }"),
+            ("supervisor", "[dependencies]\nsteadfast-config.workspace = true\nrustix.workspace = true"),
+            ("steadfast", "[dependencies]\nsteadfast-front.workspace = true\nratatui = \"1\""),
         ] {
-            assert!(
-                check_text(name, text).is_empty(),
-                "{:?}",
-                check_text(name, text)
-            );
+            assert!(check_text(name, text).is_empty(), "{:?}", check_text(name, text));
         }
     }
 
@@ -282,31 +217,13 @@ mod tests {
             ("simulator", "[dependencies]\nrand = \"1\""),
             ("proto", "[dependencies]\nsteadfast-policy.workspace = true"),
             ("config", "[dependencies]\nsteadfast-proto.workspace = true"),
-            (
-                "supervisor",
-                "[dependencies]\nsteadfast-front.workspace = true",
-            ),
-            (
-                "supervisor",
-                "[dependencies]\nother = { package = \"hyper\", version = \"1\" }",
-            ),
-            (
-                "supervisor",
-                "[dependencies]\nsteadfast-policy = { workspace = true, features = [\"mutants\"] }",
-            ),
+            ("supervisor", "[dependencies]\nsteadfast-front.workspace = true"),
+            ("supervisor", "[dependencies]\nother = { package = \"hyper\", version = \"1\" }"),
+            ("supervisor", "[dependencies]\nsteadfast-policy = { workspace = true, features = [\"mutants\"] }"),
             ("front", "[dependencies]\nsteadfast-policy.workspace = true"),
-            (
-                "front",
-                "[dependencies]\nsteadfast-supervisor.workspace = true",
-            ),
-            (
-                "worker",
-                "[dependencies]\nsteadfast-config.workspace = true",
-            ),
-            (
-                "guard",
-                "[dependencies]\nsteadfast-supervisor.workspace = true",
-            ),
+            ("front", "[dependencies]\nsteadfast-supervisor.workspace = true"),
+            ("worker", "[dependencies]\nsteadfast-config.workspace = true"),
+            ("guard", "[dependencies]\nsteadfast-supervisor.workspace = true"),
         ] {
             assert_eq!(check_text(name, text).len(), 1, "{name}: {text}");
         }

@@ -9,10 +9,7 @@ use crate::tree::Source;
 /// # Errors
 /// When it is not TOML.
 pub fn parse(source: &Source) -> Result<Table, String> {
-    source
-        .text
-        .parse()
-        .map_err(|error| format!("{}: {error}", source.path.display()))
+    source.text.parse().map_err(|error| format!("{}: {error}", source.path.display()))
 }
 
 /// Every dependency that names a version has a comment on its line. Ours (by path) and those that take the
@@ -57,24 +54,16 @@ pub fn reasons(source: &Source) -> Vec<String> {
 /// A crate takes the workspace's lints.
 #[must_use]
 pub fn lints(source: &Source, manifest: &Table) -> Vec<String> {
-    let inherited = manifest
-        .get("lints")
-        .and_then(|lints| lints.get("workspace"))
-        .and_then(Value::as_bool);
+    let inherited = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(Value::as_bool);
     if inherited == Some(true) {
         return Vec::new();
     }
-    vec![format!(
-        "{}: must say [lints] workspace = true",
-        source.path.display()
-    )]
+    vec![format!("{}: must say [lints] workspace = true", source.path.display())]
 }
 
 fn inherits(line: &str) -> bool {
     let text: String = line.split_whitespace().collect();
-    text.contains(".workspace=true")
-        || text.contains("workspace=true,")
-        || text.contains("workspace=true}")
+    text.contains(".workspace=true") || text.contains("workspace=true,") || text.contains("workspace=true}")
 }
 
 /// Whether a comment with words stands behind the value; a `#` inside quotes is none.
@@ -95,20 +84,13 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source {
-            path: "Cargo.toml".into(),
-            text: text.into(),
-        }
+        Source { path: "Cargo.toml".into(), text: text.into() }
     }
 
     #[test]
     fn a_dependency_without_a_reason_is_found() {
         let good = "[dependencies]\na = \"1\" # reads a\nb.workspace = true\nc = { workspace = true, features = [\"x\"] }\n[workspace.dependencies]\nd = { path = \"crates/d\" }\n[features]\ne = []\n";
-        assert!(
-            reasons(&source(good)).is_empty(),
-            "{:?}",
-            reasons(&source(good))
-        );
+        assert!(reasons(&source(good)).is_empty(), "{:?}", reasons(&source(good)));
         for bad in [
             "[dependencies]\na = \"1\"\n",
             "[dev-dependencies]\na = \"1#x\"\n",

@@ -40,8 +40,7 @@ pub fn read(root: &Path) -> Result<Modules, String> {
     let mut waiting = vec![(root.to_path_buf(), ModulePath::new(), directory)];
     while let Some((path, module, children_at)) = waiting.pop() {
         let text = tree::read(&path)?;
-        let syntax =
-            syn::parse_file(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let syntax = syn::parse_file(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         let home = modules.files.len();
         modules.homes.insert(module.clone(), home);
         let mut inner = Vec::new();
@@ -53,21 +52,13 @@ pub fn read(root: &Path) -> Result<Modules, String> {
                 }
                 Declaration::File { module, candidates } => {
                     let Some(found) = candidates.iter().find(|path| path.is_file()) else {
-                        return Err(format!(
-                            "{}: module {} has no file",
-                            path.display(),
-                            module.join("::")
-                        ));
+                        return Err(format!("{}: module {} has no file", path.display(), module.join("::")));
                     };
                     waiting.push((found.clone(), module, children_directory(found)));
                 }
             }
         }
-        modules.files.push(File {
-            path,
-            module,
-            syntax,
-        });
+        modules.files.push(File { path, module, syntax });
     }
     Ok(modules)
 }
@@ -85,10 +76,7 @@ pub fn is_test(attributes: &[Attribute]) -> bool {
 
 enum Declaration {
     Inline(ModulePath),
-    File {
-        module: ModulePath,
-        candidates: Vec<PathBuf>,
-    },
+    File { module: ModulePath, candidates: Vec<PathBuf> },
 }
 
 fn declared(items: &[Item], parent: &ModulePath, directory: &Path, out: &mut Vec<Declaration>) {
@@ -105,16 +93,10 @@ fn declared(items: &[Item], parent: &ModulePath, directory: &Path, out: &mut Vec
                 declared(items, &module, &directory.join(&name), out);
                 out.push(Declaration::Inline(module));
             }
-            (None, Some(path)) => out.push(Declaration::File {
-                module,
-                candidates: vec![directory.join(path)],
-            }),
+            (None, Some(path)) => out.push(Declaration::File { module, candidates: vec![directory.join(path)] }),
             (None, None) => out.push(Declaration::File {
                 module,
-                candidates: vec![
-                    directory.join(format!("{name}.rs")),
-                    directory.join(&name).join("mod.rs"),
-                ],
+                candidates: vec![directory.join(format!("{name}.rs")), directory.join(&name).join("mod.rs")],
             }),
         }
     }

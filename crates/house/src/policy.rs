@@ -16,11 +16,7 @@ const FORBIDDEN: [(&str, &str); 6] = [
 /// The root of the policy crate says `no_std` and forbids unsafe code.
 #[must_use]
 pub fn root(source: &Source) -> Vec<String> {
-    let code: Vec<String> = source
-        .text
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .collect();
+    let code: Vec<String> = source.text.lines().map(|line| line.split_whitespace().collect()).collect();
     ["#![no_std]", "#![forbid(unsafe_code)]"]
         .into_iter()
         .filter(|wanted| !code.iter().any(|line| line == wanted))
@@ -56,10 +52,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source {
-            path: "lib.rs".into(),
-            text: text.into(),
-        }
+        Source { path: "lib.rs".into(), text: text.into() }
     }
 
     #[test]
@@ -71,16 +64,11 @@ mod tests {
 
     #[test]
     fn what_makes_traces_differ_is_found() {
-        let good =
-            "// f64 would be wrong\nfn a(b: u64) {}\n#[cfg(test)]\nmod tests { extern crate std; }";
+        let good = "// f64 would be wrong\nfn a(b: u64) {}\n#[cfg(test)]\nmod tests { extern crate std; }";
         assert!(file(&source(good)).is_empty());
-        for bad in [
-            "fn a(b: f64) {}",
-            "fn a(b: f32) {}",
-            "fn a() { unsafe {} }",
-            "use hash::HashMap;",
-            "extern crate std;",
-        ] {
+        for bad in
+            ["fn a(b: f64) {}", "fn a(b: f32) {}", "fn a() { unsafe {} }", "use hash::HashMap;", "extern crate std;"]
+        {
             assert_eq!(file(&source(bad)).len(), 1, "{bad}");
         }
     }

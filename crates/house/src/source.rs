@@ -10,22 +10,14 @@ use crate::tree::Source;
 pub const LINES_MAX: usize = 700;
 
 /// Words that say "this is not done", split so that this file does not find itself.
-const UNDONE: [&str; 4] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("XX", "X"),
-    concat!("HA", "CK"),
-];
+const UNDONE: [&str; 4] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
 
 /// The part of a file that is no test has at most [`LINES_MAX`] lines.
 #[must_use]
 pub fn length(source: &Source) -> Vec<String> {
     let all = source.text.lines().count();
     let tests: usize = match tokens::tokens(&source.text) {
-        Ok(stream) => tokens::test_lines(&stream)
-            .into_iter()
-            .map(Iterator::count)
-            .sum(),
+        Ok(stream) => tokens::test_lines(&stream).into_iter().map(Iterator::count).sum(),
         Err(error) => return vec![format!("{}: {error}", source.path.display())],
     };
     let lines = all - tests;
@@ -41,11 +33,7 @@ pub fn length(source: &Source) -> Vec<String> {
 /// A file begins with `//! ` and a sentence.
 #[must_use]
 pub fn first_line(source: &Source) -> Vec<String> {
-    let paragraph: Vec<&str> = source
-        .text
-        .lines()
-        .map_while(|line| line.strip_prefix("//! "))
-        .collect();
+    let paragraph: Vec<&str> = source.text.lines().map_while(|line| line.strip_prefix("//! ")).collect();
     let sentence = paragraph.join(" ");
     let words = sentence.split_whitespace().count();
     if words >= 3 && sentence.ends_with(['.', ':', '?']) {
@@ -73,9 +61,9 @@ pub fn unsafe_code(source: &Source) -> Vec<String> {
             return;
         };
         let permits = || match rest.first() {
-            Some(TokenTree::Group(group)) => tokens::identifiers(&group.stream())
-                .iter()
-                .any(|(name, _)| name == "unsafe_code"),
+            Some(TokenTree::Group(group)) => {
+                tokens::identifiers(&group.stream()).iter().any(|(name, _)| name == "unsafe_code")
+            }
             _ => false,
         };
         let name = ident.to_string();
@@ -102,11 +90,7 @@ pub fn undone(source: &Source) -> Vec<String> {
     for (number, line) in source.text.lines().enumerate() {
         let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         if let Some(word) = words.find(|word| UNDONE.contains(word)) {
-            found.push(format!(
-                "{}:{}: {word}: do it, or open an issue",
-                source.path.display(),
-                number + 1
-            ));
+            found.push(format!("{}:{}: {word}: do it, or open an issue", source.path.display(), number + 1));
         }
     }
     found
@@ -117,10 +101,7 @@ mod tests {
     use super::*;
 
     fn source(path: &str, text: &str) -> Source {
-        Source {
-            path: path.into(),
-            text: text.into(),
-        }
+        Source { path: path.into(), text: text.into() }
     }
 
     #[test]
@@ -136,12 +117,7 @@ mod tests {
     #[test]
     fn a_first_line_must_be_a_sentence() {
         assert!(first_line(&source("a.rs", "//! Reads the\n//! clock.\n\nfn a() {}")).is_empty());
-        for bad in [
-            "fn a() {}",
-            "//! .\n",
-            "//! Reads the clock\nfn a() {}",
-            "#![no_std]\n//! Reads the clock.",
-        ] {
+        for bad in ["fn a() {}", "//! .\n", "//! Reads the clock\nfn a() {}", "#![no_std]\n//! Reads the clock."] {
             assert_eq!(first_line(&source("a.rs", bad)).len(), 1, "{bad}");
         }
     }
@@ -163,13 +139,7 @@ mod tests {
 
     #[test]
     fn undone_work_is_found() {
-        assert!(
-            undone(&source(
-                "a.rs",
-                "mkdtemp(\"/tmp/a.XXXXXX\"); // todo lists are fine"
-            ))
-            .is_empty()
-        );
+        assert!(undone(&source("a.rs", "mkdtemp(\"/tmp/a.XXXXXX\"); // todo lists are fine")).is_empty());
         for word in UNDONE {
             let found = undone(&source("a.rs", &format!("fn a() {{}}\n// {word}: later\n")));
             assert_eq!(found.len(), 1);

@@ -10,8 +10,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// When the text is not Rust.
 pub fn tokens(text: &str) -> Result<TokenStream, String> {
     // A first line like `#!/usr/bin/env …` is not Rust's; `#![…]` is.
-    text.parse()
-        .map_err(|error| format!("is not Rust: {error}"))
+    text.parse().map_err(|error| format!("is not Rust: {error}"))
 }
 
 /// Calls `seen` with every token tree, outer ones first, together with what stands behind it in its group.
@@ -98,16 +97,13 @@ mod tests {
     #[test]
     fn comments_and_strings_are_not_code() {
         let stream = tokens("// unsafe\nfn a() { \"unsafe\"; }").expect("Rust");
-        assert!(
-            !identifiers(&stream)
-                .iter()
-                .any(|(name, _)| name == "unsafe")
-        );
+        assert!(!identifiers(&stream).iter().any(|(name, _)| name == "unsafe"));
     }
 
     #[test]
     fn test_items_are_found_with_their_lines() {
-        let text = "fn a() {}\n#[cfg(test)]\nuse a::{\n b};\n#[cfg(not(test))]\nfn c() {}\n#[cfg(test)]\nmod tests {\n}\n";
+        let text =
+            "fn a() {}\n#[cfg(test)]\nuse a::{\n b};\n#[cfg(not(test))]\nfn c() {}\n#[cfg(test)]\nmod tests {\n}\n";
         let stream = tokens(text).expect("Rust");
         assert_eq!(test_lines(&stream), [2..=4, 7..=9]);
     }

@@ -46,10 +46,7 @@ fn a_child_that_uses_its_parent_is_a_circle_when_the_parent_uses_it() {
     let child = "use super::P;\npub fn g() -> P { P }\n";
     let circles = found(&[("lib.rs", parent), ("child.rs", child)]);
     assert_eq!(circles.len(), 1, "{circles:?}");
-    let declared_only = found(&[
-        ("lib.rs", "mod child;\npub struct P;\n"),
-        ("child.rs", child),
-    ]);
+    let declared_only = found(&[("lib.rs", "mod child;\npub struct P;\n"), ("child.rs", child)]);
     assert!(declared_only.is_empty(), "{declared_only:?}");
 }
 
@@ -79,10 +76,7 @@ fn a_reexport_at_the_root_used_from_below_is_a_circle() {
 #[test]
 fn what_is_no_circle_is_not_one() {
     let circles = found(&[
-        (
-            "lib.rs",
-            "mod a;\nmod b;\nmod inner { pub(crate) struct I; }\n",
-        ),
+        ("lib.rs", "mod a;\nmod b;\nmod inner { pub(crate) struct I; }\n"),
         // Tests, visibilities, paths through a file, comments and strings are no imports of it.
         (
             "a.rs",

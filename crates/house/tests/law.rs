@@ -6,25 +6,16 @@ use steadfast_house::tree::{self, Source};
 use steadfast_house::{circles, dependencies, manifest, policy, source};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .expect("the workspace is two directories up")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is two directories up")
 }
 
 #[track_caller]
 fn holds(found: &[String]) {
-    assert!(
-        found.is_empty(),
-        "the law is broken {} times:\n{}",
-        found.len(),
-        found.join("\n")
-    );
+    assert!(found.is_empty(), "the law is broken {} times:\n{}", found.len(), found.join("\n"));
 }
 
 fn rust_files(start: &Path) -> Vec<Source> {
-    let files =
-        tree::files(&root(), start, &|name| name.ends_with(".rs")).expect("the sources are there");
+    let files = tree::files(&root(), start, &|name| name.ends_with(".rs")).expect("the sources are there");
     assert!(!files.is_empty(), "no sources under {}", start.display());
     files
 }
@@ -32,12 +23,7 @@ fn rust_files(start: &Path) -> Vec<Source> {
 /// Whether a whole file is tests: a program of `tests/`, or a module under `cfg(test)`, which is named for it.
 fn is_test(file: &Source) -> bool {
     let stem = file.path.file_stem().unwrap_or_default().to_string_lossy();
-    stem == "tests"
-        || stem.ends_with("_tests")
-        || file
-            .path
-            .components()
-            .any(|part| part.as_os_str() == "tests")
+    stem == "tests" || stem.ends_with("_tests") || file.path.components().any(|part| part.as_os_str() == "tests")
 }
 
 fn manifests() -> Vec<Source> {
@@ -59,10 +45,8 @@ fn crate_name(path: &Path) -> String {
 fn crates_depend_only_on_whom_they_may() {
     let mut found = Vec::new();
     for path in crates() {
-        let source = Source {
-            text: tree::read(&path.join("Cargo.toml")).expect("a manifest"),
-            path: path.join("Cargo.toml"),
-        };
+        let source =
+            Source { text: tree::read(&path.join("Cargo.toml")).expect("a manifest"), path: path.join("Cargo.toml") };
         match manifest::parse(&source) {
             Ok(table) => {
                 found.extend(dependencies::check(&crate_name(&path), &table));
@@ -87,8 +71,7 @@ fn no_file_imports_in_a_circle() {
         let mut roots = vec![path.join("src/lib.rs"), path.join("src/main.rs")];
         let bin = path.join("src/bin");
         if bin.is_dir() {
-            let files = tree::files(&root(), &bin, &|name| name.ends_with(".rs"))
-                .expect("the sources are there");
+            let files = tree::files(&root(), &bin, &|name| name.ends_with(".rs")).expect("the sources are there");
             // A program is a file in src/bin, or the main.rs of a directory there.
             let programs = files
                 .into_iter()
@@ -107,54 +90,34 @@ fn no_file_imports_in_a_circle() {
 fn the_policy_is_pure() {
     let src = root().join("crates/policy/src");
     let files = rust_files(&src);
-    let lib = files
-        .iter()
-        .find(|file| file.path.ends_with("src/lib.rs"))
-        .expect("the policy has a root");
+    let lib = files.iter().find(|file| file.path.ends_with("src/lib.rs")).expect("the policy has a root");
     let mut found = policy::root(lib);
-    found.extend(
-        files
-            .iter()
-            .filter(|file| !is_test(file))
-            .flat_map(policy::file),
-    );
+    found.extend(files.iter().filter(|file| !is_test(file)).flat_map(policy::file));
     holds(&found);
 }
 
 #[test]
 fn unsafe_code_stands_in_sys_files_only() {
-    let found: Vec<String> = rust_files(&root().join("crates"))
-        .iter()
-        .flat_map(source::unsafe_code)
-        .collect();
+    let found: Vec<String> = rust_files(&root().join("crates")).iter().flat_map(source::unsafe_code).collect();
     holds(&found);
 }
 
 #[test]
 fn files_are_short() {
-    let found: Vec<String> = rust_files(&root().join("crates"))
-        .iter()
-        .filter(|file| !is_test(file))
-        .flat_map(source::length)
-        .collect();
+    let found: Vec<String> =
+        rust_files(&root().join("crates")).iter().filter(|file| !is_test(file)).flat_map(source::length).collect();
     holds(&found);
 }
 
 #[test]
 fn files_say_what_they_are() {
-    let found: Vec<String> = rust_files(&root().join("crates"))
-        .iter()
-        .flat_map(source::first_line)
-        .collect();
+    let found: Vec<String> = rust_files(&root().join("crates")).iter().flat_map(source::first_line).collect();
     holds(&found);
 }
 
 #[test]
 fn nothing_says_that_it_is_not_done() {
-    let endings = [
-        ".rs", ".toml", ".md", ".c", ".h", ".pl", ".pm", ".php", ".py", ".sh", ".conf", "run",
-        "test",
-    ];
+    let endings = [".rs", ".toml", ".md", ".c", ".h", ".pl", ".pm", ".php", ".py", ".sh", ".conf", "run", "test"];
     let wanted = |name: &str| endings.iter().any(|ending| name.ends_with(ending));
     let files = tree::files(&root(), &root(), &wanted).expect("the files are there");
     let found: Vec<String> = files.iter().flat_map(source::undone).collect();

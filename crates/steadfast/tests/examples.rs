@@ -18,23 +18,15 @@ fn examples() -> PathBuf {
 fn moved(scene: &Scene, file: &str, socket_there: &str, pool: &str) -> String {
     let text = fs::read_to_string(examples().join(file)).expect("the example is there");
     let here = socket(scene, pool).display().to_string();
-    assert!(
-        text.contains(socket_there),
-        "{file} does not name {socket_there}"
-    );
+    assert!(text.contains(socket_there), "{file} does not name {socket_there}");
     text.replace(socket_there, &here)
 }
 
 /// The hello example, from a copy that every user may read.
 fn start_hello(scene: &Scene) -> Daemon {
-    let program =
-        fs::read_to_string(examples().join("hello/hello.pl")).expect("the example is there");
+    let program = fs::read_to_string(examples().join("hello/hello.pl")).expect("the example is there");
     scene.program("hello.pl", &program);
-    let file = if is_root() {
-        "hello/root.toml"
-    } else {
-        "hello/steadfast.toml"
-    };
+    let file = if is_root() { "hello/root.toml" } else { "hello/steadfast.toml" };
     let pool = moved(scene, file, "/tmp/steadfast-hello.sock", "hello");
     let text = Config::new(&[]).text(scene) + &pool;
     let config = scene.write("steadfast.toml", &text);
@@ -53,7 +45,7 @@ fn hello_serves_pages_behind_nginx() {
     assert_eq!(page.status, 200);
     assert!(page.body.contains("Hello from process"), "{}", page.body);
     assert_eq!(daemon.stop(), 0);
-    assert_eq!(scene.processes(), [], "workers are left");
+    assert_eq!(scene.processes(), Vec::<u32>::new(), "workers are left");
 }
 
 #[test]
@@ -62,12 +54,8 @@ fn hello_survives_its_own_crash_page() {
     let mut daemon = start_hello(&scene);
     daemon.wait_serving("hello");
     let address = address(&scene, "hello");
-    Request::get("/crash")
-        .send(&address)
-        .expect_err("the worker died");
-    let answer = Request::get("/")
-        .send(&address)
-        .expect("another worker answers");
+    Request::get("/crash").send(&address).expect_err("the worker died");
+    let answer = Request::get("/").send(&address).expect("another worker answers");
     assert!(answer.text().contains("Hello from process"));
     let exited = daemon.wait_event("worker-exited", support::daemon::SOON);
     assert_eq!(exited.event["class"], "crashed");
@@ -82,10 +70,8 @@ fn every_configuration_passes_the_check() {
         let directory = directory.expect("it can be read").path();
         for file in fs::read_dir(&directory).expect("it is a directory") {
             let file = file.expect("it can be read").path();
-            let needs_root = file
-                .file_name()
-                .is_some_and(|name| name != "steadfast.toml")
-                || !directory.ends_with("hello");
+            let needs_root =
+                file.file_name().is_some_and(|name| name != "steadfast.toml") || !directory.ends_with("hello");
             // One that names a user is for root, the other for everybody else.
             if file.extension().is_none_or(|ending| ending != "toml") || needs_root != is_root() {
                 continue;
@@ -110,9 +96,5 @@ fn as_root_a_pool_without_a_user_is_refused() {
     let file = examples().join("hello/steadfast.toml");
     let said = steadfast(&examples(), &["check", "-c", &file.display().to_string()]);
     assert_eq!(said.code, 78, "{}", said.stderr);
-    assert!(
-        said.stderr.contains("must name its user"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("must name its user"), "{}", said.stderr);
 }

@@ -40,10 +40,7 @@ fn start(scene: &Scene, command: &[String], environment: &[(&str, &str)]) -> Wor
         .stderr(Stdio::null())
         .spawn()
         .expect("the program runs");
-    Worker {
-        child,
-        address: Address::Unix(path),
-    }
+    Worker { child, address: Address::Unix(path) }
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -55,36 +52,17 @@ fn the_c_worker_answers_and_does_what_the_path_says() {
     let scene = Scene::new();
     let log = scene.shared_file("starts");
     let before = proc::monotonic();
-    let worker = start(
-        &scene,
-        &[apps::worker()],
-        &[("START_LOG", &log.display().to_string())],
-    );
+    let worker = start(&scene, &[apps::worker()], &[("START_LOG", &log.display().to_string())]);
     let get = |path: &str| Request::get(path).send(&worker.address);
     assert_eq!(get("/").expect("an answer").pid(), worker.child.id());
     assert_eq!(get("/body?70000").expect("an answer").body.len(), 70_000);
     assert!(get("/fds").expect("an answer").text().contains("socket:"));
-    assert!(
-        get("/env")
-            .expect("an answer")
-            .text()
-            .contains("START_LOG=")
-    );
-    assert!(
-        get("/params")
-            .expect("an answer")
-            .text()
-            .contains("SCRIPT_NAME=/params")
-    );
+    assert!(get("/env").expect("an answer").text().contains("START_LOG="));
+    assert!(get("/params").expect("an answer").text().contains("SCRIPT_NAME=/params"));
     assert!(get("/io").expect("an answer").text().contains("wchar:"));
     let long = "x".repeat(300);
-    let echo = Request::get("/echo")
-        .param("HTTP_LONG", &long)
-        .body(b"over");
-    assert_eq!(
-        echo.send(&worker.address).expect("an answer").text(),
-        "over"
-    );
+    let echo = Request::get("/echo").param("HTTP_LONG", &long).body(b"over");
+    assert_eq!(echo.send(&worker.address).expect("an answer").text(), "over");
     let begun = Instant::now();
     assert_eq!(get("/sleep?0.3").expect("an answer").status, 200);
     assert!(begun.elapsed() >= Duration::from_millis(300));
@@ -101,13 +79,8 @@ fn the_c_worker_answers_and_does_what_the_path_says() {
 fn the_c_worker_finishes_its_request_on_term_and_leaves() {
     let scene = Scene::new();
     let worker = start(&scene, &words(&[&apps::worker(), "--handle-term"]), &[]);
-    let in_flight = Request::get("/sleep?0.5")
-        .start(&worker.address)
-        .expect("it is sent");
-    Request::get("/")
-        .timeout(Duration::from_millis(200))
-        .send(&worker.address)
-        .expect_err("the only worker is busy");
+    let in_flight = Request::get("/sleep?0.5").start(&worker.address).expect("it is sent");
+    Request::get("/").timeout(Duration::from_millis(200)).send(&worker.address).expect_err("the only worker is busy");
     proc::kill(worker.child.id(), Signal::TERM).expect("it is our child");
     assert_eq!(in_flight.finish().expect("the answer comes").status, 200);
 }
@@ -120,40 +93,24 @@ fn start_modes_end_with_what_they_say() {
         (&["--die-at-start", "11"], None),
         (&["--nonsense"], Some(112)),
     ] {
-        let status = Command::new(apps::worker())
-            .args(arguments)
-            .stderr(Stdio::null())
-            .status()
-            .expect("it runs");
+        let status = Command::new(apps::worker()).args(arguments).stderr(Stdio::null()).status().expect("it runs");
         assert_eq!(status.code(), code, "{arguments:?}");
     }
-    let status = Command::new(&apps::shell(&["exit"])[0])
-        .args(["exit", "7"])
-        .stderr(Stdio::null())
-        .status();
+    let status = Command::new(&apps::shell(&["exit"])[0]).args(["exit", "7"]).stderr(Stdio::null()).status();
     assert_eq!(status.expect("it runs").code(), Some(7));
 }
 
 #[test]
 fn first_requests_may_be_fatal_and_lives_may_be_counted() {
-    for arguments in [
-        &["--crash-first-request"][..],
-        &["--exit-first-request", "9"],
-    ] {
+    for arguments in [&["--crash-first-request"][..], &["--exit-first-request", "9"]] {
         let scene = Scene::new();
         let command = [&[apps::worker()], words(arguments).as_slice()].concat();
         let worker = start(&scene, &command, &[]);
-        Request::get("/")
-            .send(&worker.address)
-            .expect_err("it dies");
+        Request::get("/").send(&worker.address).expect_err("it dies");
         assert!(proc::wait_gone(worker.child.id(), SOON));
     }
     let scene = Scene::new();
-    let mut worker = start(
-        &scene,
-        &words(&[&apps::worker(), "--exit0-after", "2"]),
-        &[],
-    );
+    let mut worker = start(&scene, &words(&[&apps::worker(), "--exit0-after", "2"]), &[]);
     for _ in 0..2 {
         Request::get("/").send(&worker.address).expect("an answer");
     }
@@ -164,20 +121,10 @@ fn first_requests_may_be_fatal_and_lives_may_be_counted() {
 fn the_static_worker_answers_and_tells_its_start() {
     let scene = Scene::new();
     let log = scene.shared_file("starts");
-    let worker = start(
-        &scene,
-        &[apps::quiet()],
-        &[("START_LOG", &log.display().to_string())],
-    );
+    let worker = start(&scene, &[apps::quiet()], &[("START_LOG", &log.display().to_string())]);
     let load = Load::start(&worker.address, &Request::get("/"), 2, Duration::ZERO);
     for _ in 0..10 {
-        assert_eq!(
-            Request::get("/")
-                .send(&worker.address)
-                .expect("an answer")
-                .pid(),
-            worker.child.id()
-        );
+        assert_eq!(Request::get("/").send(&worker.address).expect("an answer").pid(), worker.child.id());
     }
     let report = load.stop();
     assert_eq!(report.failed, 0, "{:?}", report.failures);
@@ -241,15 +188,10 @@ fn the_link_worker_says_what_it_is_told_to() {
     assert_eq!(next()["text"], "warm");
     assert_eq!(next()["type"], "ready");
     let address = Address::Unix(path);
-    assert_eq!(
-        Request::get("/").send(&address).expect("an answer").pid(),
-        child.id()
-    );
+    assert_eq!(Request::get("/").send(&address).expect("an answer").pid(), child.id());
     Request::get("/recycle").send(&address).expect("an answer");
     assert_eq!(next()["type"], "recycle");
-    (&ours)
-        .write_all(b"{\"type\":\"drain\"}\n")
-        .expect("it listens");
+    (&ours).write_all(b"{\"type\":\"drain\"}\n").expect("it listens");
     let gone = proc::wait_gone(child.id(), SOON);
     let _killed = child.kill();
     let status = child.wait().expect("our child");
@@ -266,21 +208,14 @@ fn nginx_stands_before_a_worker() {
         let log = fs::read_to_string(scene.join("nginx-error.log"));
         panic!("{error}: {log:?}")
     });
-    assert_eq!(
-        (page.status, page.body),
-        (200, format!("ok {}\n", worker.child.id()))
-    );
+    assert_eq!((page.status, page.body), (200, format!("ok {}\n", worker.child.id())));
 }
 
 #[test]
 fn proc_tells_what_is_so() {
     let pid = std::process::id();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    assert!(
-        proc::fds(pid)
-            .iter()
-            .any(|(_, to)| to.starts_with("socket:"))
-    );
+    assert!(proc::fds(pid).iter().any(|(_, to)| to.starts_with("socket:")));
     drop(listener);
     assert!(proc::rss(pid) > 500_000);
     assert!(proc::context_switches(pid) > 0);
@@ -290,11 +225,7 @@ fn proc_tells_what_is_so() {
         Some(rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs()))
     );
     let scene = Scene::new();
-    let mut child = Command::new("sleep")
-        .arg("1000")
-        .current_dir(scene.path())
-        .spawn()
-        .expect("sleep runs");
+    let mut child = Command::new("sleep").arg("1000").current_dir(scene.path()).spawn().expect("sleep runs");
     assert!(proc::children(pid).contains(&child.id()));
     assert_eq!(scene.processes(), [child.id()]);
     assert!(!proc::wait_gone(child.id(), Duration::from_millis(10)));

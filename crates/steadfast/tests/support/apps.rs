@@ -10,17 +10,9 @@ use std::sync::OnceLock;
 use super::scene::allow;
 
 /// What to type where a program is missing.
-const INSTALL: &str =
-    "apt-get install gcc libfcgi-dev libfcgi-perl php-cgi nginx-light (or see .ci/run)";
+const INSTALL: &str = "apt-get install gcc libfcgi-dev libfcgi-perl php-cgi nginx-light (or see .ci/run)";
 
-const FILES: [&str; 6] = [
-    "worker.c",
-    "worker-quiet.c",
-    "app.pl",
-    "app.php",
-    "app.sh",
-    "link.pl",
-];
+const FILES: [&str; 6] = ["worker.c", "worker-quiet.c", "app.pl", "app.php", "app.sh", "link.pl"];
 
 /// The C worker on libfcgi: see its first lines for arguments and paths.
 #[must_use]
@@ -53,9 +45,7 @@ pub fn link(arguments: &[&str]) -> Vec<String> {
 /// The command of php-cgi; requests name [`php_script`] in SCRIPT_FILENAME.
 #[must_use]
 pub fn php() -> Vec<String> {
-    ["/usr/bin/php-cgi", "-d", "cgi.force_redirect=0"]
-        .map(str::to_owned)
-        .to_vec()
+    ["/usr/bin/php-cgi", "-d", "cgi.force_redirect=0"].map(str::to_owned).to_vec()
 }
 
 /// The script for php-cgi.
@@ -83,46 +73,31 @@ fn directory() -> &'static Path {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
         let mut hasher = DefaultHasher::new();
         for name in FILES {
-            let text =
-                fs::read(sources.join(name)).expect("the sources of the test programs are there");
+            let text = fs::read(sources.join(name)).expect("the sources of the test programs are there");
             text.hash(&mut hasher);
         }
         let user = rustix::process::getuid().as_raw();
-        let made =
-            std::env::temp_dir().join(format!("steadfast-apps-{user}-{:016x}", hasher.finish()));
+        let made = std::env::temp_dir().join(format!("steadfast-apps-{user}-{:016x}", hasher.finish()));
         if !made.exists() {
             make(&sources, &made);
         }
         // The name can be guessed: nobody else may have put it there.
         let owner = fs::symlink_metadata(&made).expect("it was just made").uid();
-        assert_eq!(
-            owner,
-            user,
-            "{} belongs to somebody else: remove it",
-            made.display()
-        );
+        assert_eq!(owner, user, "{} belongs to somebody else: remove it", made.display());
         made
     })
 }
 
 fn make(sources: &Path, made: &Path) {
-    let aside = tempfile::Builder::new()
-        .prefix("steadfast-apps-new-")
-        .tempdir()
-        .expect("a temporary directory can be made");
+    let aside =
+        tempfile::Builder::new().prefix("steadfast-apps-new-").tempdir().expect("a temporary directory can be made");
     for name in FILES {
         let to = aside.path().join(name);
         fs::copy(sources.join(name), &to).expect("a test program can be copied");
         allow(&to, 0o755);
     }
-    compile(
-        aside.path(),
-        &["-pthread", "-o", "worker", "worker.c", "-lfcgi"],
-    );
-    compile(
-        aside.path(),
-        &["-static", "-o", "worker-quiet", "worker-quiet.c"],
-    );
+    compile(aside.path(), &["-pthread", "-o", "worker", "worker.c", "-lfcgi"]);
+    compile(aside.path(), &["-static", "-o", "worker-quiet", "worker-quiet.c"]);
     allow(aside.path(), 0o755);
     // Another test process may have been faster; its directory is as good.
     if fs::rename(aside.path(), made).is_ok() {

@@ -68,9 +68,7 @@ impl Request {
             ("REMOTE_ADDR", "127.0.0.1"),
         ];
         Request {
-            params: params
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
+            params: params.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             body: Vec::new(),
             timeout: Duration::from_secs(10),
         }
@@ -87,9 +85,7 @@ impl Request {
     /// Makes it a POST with a body.
     #[must_use]
     pub fn body(self, body: &[u8]) -> Request {
-        let mut request = self
-            .param("REQUEST_METHOD", "POST")
-            .param("CONTENT_LENGTH", &body.len().to_string());
+        let mut request = self.param("REQUEST_METHOD", "POST").param("CONTENT_LENGTH", &body.len().to_string());
         request.body = body.to_vec();
         request
     }
@@ -174,8 +170,7 @@ impl InFlight {
                 STDOUT => output.extend(content),
                 STDERR => response.stderr.extend(content),
                 END_REQUEST if length >= 5 => {
-                    response.app_status =
-                        u32::from_be_bytes([content[0], content[1], content[2], content[3]]);
+                    response.app_status = u32::from_be_bytes([content[0], content[1], content[2], content[3]]);
                     response.protocol_status = content[4];
                     return parsed(response, &output);
                 }
@@ -216,9 +211,7 @@ fn parsed(mut response: Response, output: &[u8]) -> io::Result<Response> {
     let end = ends
         .iter()
         .filter_map(|end| {
-            let at = output
-                .windows(end.len())
-                .position(|window| window == *end)?;
+            let at = output.windows(end.len()).position(|window| window == *end)?;
             Some((at, at + end.len()))
         })
         .min();

@@ -44,11 +44,7 @@ impl Nginx {
             Address::Unix(path) => format!("unix:{}", path.display()),
             Address::Tcp(address) => address.to_string(),
         };
-        let user = if is_root() {
-            format!("user {USER};\n")
-        } else {
-            String::new()
-        };
+        let user = if is_root() { format!("user {USER};\n") } else { String::new() };
         let prefix = scene.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("    {kind}_temp_path {prefix}/nginx-{kind};\n"))
@@ -80,9 +76,7 @@ http {{
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| {
-                panic!("cannot start nginx: {error}: apt-get install nginx-light")
-            });
+            .unwrap_or_else(|error| panic!("cannot start nginx: {error}: apt-get install nginx-light"));
         Nginx { child, address }
     }
 
@@ -126,9 +120,5 @@ pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Pag
     let no_http = || io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {text:?}"));
     let (headers, body) = text.split_once("\r\n\r\n").ok_or_else(no_http)?;
     let status = headers.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok(Page {
-        status: status.ok_or_else(no_http)?,
-        headers: headers.to_owned(),
-        body: body.to_owned(),
-    })
+    Ok(Page { status: status.ok_or_else(no_http)?, headers: headers.to_owned(), body: body.to_owned() })
 }

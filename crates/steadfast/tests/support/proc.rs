@@ -20,9 +20,7 @@ pub fn children(pid: u32) -> Vec<u32> {
         .into_iter()
         .flat_map(|task| {
             let text = text(&format!("/proc/{pid}/task/{task}/children"));
-            text.split_whitespace()
-                .filter_map(|word| word.parse().ok())
-                .collect::<Vec<u32>>()
+            text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>()
         })
         .collect();
     found.sort_unstable();
@@ -62,10 +60,7 @@ pub fn context_switches(pid: u32) -> u64 {
 #[must_use]
 pub fn cpu(pid: u32) -> Duration {
     let fields = stat(pid);
-    let ticks: u64 = [11, 12]
-        .iter()
-        .filter_map(|at| fields.get(*at)?.parse::<u64>().ok())
-        .sum();
+    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
     // USER_HZ is 100 on every architecture that Linux has but alpha.
     Duration::from_millis(ticks * 10)
 }
@@ -74,10 +69,7 @@ pub fn cpu(pid: u32) -> Duration {
 #[must_use]
 pub fn rss(pid: u32) -> u64 {
     let field = status_field(pid, "VmRSS").unwrap_or_default();
-    let kilobytes = field
-        .split_whitespace()
-        .next()
-        .and_then(|word| word.parse::<u64>().ok());
+    let kilobytes = field.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }
 
@@ -103,9 +95,7 @@ pub fn group(pid: u32) -> Option<u32> {
 #[must_use]
 pub fn status_field(pid: u32, name: &str) -> Option<String> {
     let text = text(&format!("/proc/{pid}/status"));
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim().to_owned())
 }
 
@@ -178,10 +168,7 @@ pub fn starts(log: &std::path::Path) -> Vec<(u64, u32)> {
 /// The fields of /proc/PID/stat after the name, which may hold spaces and brackets: state, parent, group, …
 fn stat(pid: u32) -> Vec<String> {
     let text = text(&format!("/proc/{pid}/stat"));
-    let after = text
-        .rsplit_once(')')
-        .map(|(_, after)| after)
-        .unwrap_or_default();
+    let after = text.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
     after.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -195,9 +182,7 @@ fn numbers(directory: &str) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
     };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// A process may end at any moment: then there is nothing to read.

@@ -16,10 +16,8 @@ impl Scene {
     /// A fresh directory under the system's temporary one, mode 0755.
     #[must_use]
     pub fn new() -> Scene {
-        let directory = tempfile::Builder::new()
-            .prefix("steadfast-test-")
-            .tempdir()
-            .expect("a temporary directory can be made");
+        let directory =
+            tempfile::Builder::new().prefix("steadfast-test-").tempdir().expect("a temporary directory can be made");
         allow(directory.path(), 0o755);
         Scene { directory }
     }
@@ -67,8 +65,7 @@ impl Scene {
         let mut found: Vec<u32> = super::proc::all()
             .into_iter()
             .filter(|pid| {
-                fs::read_link(format!("/proc/{pid}/cwd"))
-                    .is_ok_and(|directory| directory.starts_with(self.path()))
+                fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory.starts_with(self.path()))
             })
             .collect();
         found.sort_unstable();
@@ -84,6 +81,5 @@ impl Default for Scene {
 
 /// Sets a file's permissions, whatever the umask is.
 pub fn allow(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .expect("our own file's mode can be set");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own file's mode can be set");
 }
