@@ -16,6 +16,9 @@ use steadfast_policy::view::PoolView;
 /// More orders than any scenario needs.
 const ORDERS_MAX: usize = 60_000;
 
+/// More turns than any scenario needs; a mutant may ask for one for ever.
+const TURNS_MAX: u32 = 100_000;
+
 /// What a worker does after its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Boot {
@@ -63,6 +66,9 @@ pub(crate) struct Stage {
     /// Zygotes load; if not, they end, or (None) hang.
     pub(crate) zygotes: Option<bool>,
     pub(crate) woken: u32,
+    turns: u32,
+    /// Since when nobody was busy in the samples.
+    idle_since: u64,
     figures: Figures,
 }
 
@@ -105,6 +111,8 @@ impl Stage {
             verifies: Some(true),
             zygotes: Some(true),
             woken: 0,
+            turns: 0,
+            idle_since: 0,
             figures: figures.clone(),
         }
     }
@@ -181,7 +189,8 @@ impl Stage {
             let deadline = self.policy.next_deadline().map(|at| at.as_nanos().div_ceil(1_000_000));
             let fact = self.pending.iter().map(|(at, _)| *at).min();
             let next = [deadline, fact].into_iter().flatten().min().unwrap_or(u64::MAX);
-            if next > end {
+            self.turns += 1;
+            if next > end || self.turns > TURNS_MAX {
                 break;
             }
             self.now = self.now.max(next);
@@ -324,7 +333,14 @@ impl Stage {
     pub(crate) fn sample(&mut self, waiting: u32, busy: u32) {
         let serving = self.serving();
         let idle = (serving.len() as u32).saturating_sub(busy);
-        let longest_idle = (idle > 0).then(|| serving.last().map(|&worker| (worker, self.clock()))).flatten();
+        if busy > 0 || waiting > 0 {
+            self.idle_since = self.now;
+        }
+        let since = |worker: WorkerId| {
+            let started = self.actor(worker).map_or(0, |actor| actor.started);
+            Instant::from_nanos(started.max(self.idle_since) * 1_000_000)
+        };
+        let longest_idle = serving.first().filter(|_| idle > 0).map(|&worker| (worker, since(worker)));
         let load = Load { idle, busy, waiting, served: 0, longest_idle };
         self.tell(Event::LoadSampled { pool: POOL, load });
     }

@@ -21,6 +21,9 @@ use crate::law::Breach;
 use crate::laws::Laws;
 use crate::random::Random;
 
+/// A turn is late when it comes so long after its deadline.
+const LATE: Nanos = 250 * MILLI;
+
 /// How far a process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
@@ -269,8 +272,9 @@ impl World {
     /// Tells the laws that nobody had a turn for so long.
     pub(crate) fn was_late(&mut self, by: Nanos) {
         let clock = self.clock();
-        if self.policy.next_deadline().is_none_or(|at| at > clock) {
-            // Nobody can know: no deadline has passed.
+        let noticed = |at: Instant| at.as_nanos() + LATE < clock.as_nanos();
+        if !self.policy.next_deadline().is_some_and(noticed) {
+            // Nobody can know: no deadline has passed, or only just.
             return;
         }
         self.laws.late(clock, by);

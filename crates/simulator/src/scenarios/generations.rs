@@ -179,15 +179,26 @@ fn a_fault_of_the_environment_is_no_way_back(rules: Rules) -> Outcome {
 }
 
 fn the_backoff_of_one_generation_never_delays_another(rules: Rules) -> Outcome {
-    let mut stage = in_rollout(rules, 4, 3);
-    // Two failures in the same instant: the second is the verdict and makes the third seat empty.
-    let new = stage.pick(|a| a.generation == NEW && a.admitted);
-    stage.die_idle(new[0], Exit::Code(1));
+    let mut stage = in_rollout(rules, 6, 2);
+    let old = |stage: &Stage| stage.pick(|a| a.generation == GenerationId(1) && a.admitted && a.drained.is_none());
+    // The old one fails too, so that there is no way back; the new one fails again and again.
+    stage.die_idle(old(&stage)[0], Exit::Code(1));
+    for _ in 0..5 {
+        let Some(&new) = stage.pick(|a| a.generation == NEW && a.admitted).last() else {
+            break;
+        };
+        stage.die_idle(new, Exit::Code(1));
+        stage.pass(2_500);
+    }
     let began = stage.now;
-    stage.die_idle(new[1], Exit::Code(1));
-    ensure!(rollbacks(&stage) == 1, "{} rollbacks", rollbacks(&stage));
-    let old = stage.actors.iter().filter(|a| a.generation == GenerationId(1) && a.started == began).count();
-    ensure!(old >= 1, "the old generation waits");
+    if let Some(&new) = stage.pick(|a| a.generation == NEW && a.admitted).last() {
+        stage.die_idle(new, Exit::Code(1));
+    }
+    stage.pass(60);
+    stage.die_idle(old(&stage)[0], Exit::Signal(9));
+    stage.pass(60);
+    let started = stage.actors.iter().filter(|a| a.generation == GenerationId(1) && a.started >= began).count();
+    ensure!(started >= 1, "the old generation waits");
     Ok(())
 }
 
@@ -285,12 +296,16 @@ fn a_fresh_zygote_is_tried_before_holding(rules: Rules) -> Outcome {
 }
 
 fn fresh_zygotes_are_bounded(rules: Rules) -> Outcome {
-    let mut stage = grown(rules, &forked(4));
+    let mut stage = grown(rules, &forked(20));
     let began = stage.now;
-    stage.boot = Boot::Dies(10, Exit::Code(1));
-    for worker in stage.serving() {
-        stage.die_idle(worker, Exit::Code(1));
+    // Twice ten failures within a second: the second ten come too soon for another fresh zygote.
+    for _ in 0..2 {
+        for worker in stage.serving().into_iter().take(10) {
+            stage.die_idle(worker, Exit::Code(1));
+        }
+        stage.pass(300);
     }
+    stage.boot = Boot::Dies(10, Exit::Code(1));
     stage.pass(400_000);
     let started =
         |(at, order): &(u64, Command)| (*at >= began && matches!(order, Command::StartZygote { .. })).then_some(*at);

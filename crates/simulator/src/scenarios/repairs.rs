@@ -26,6 +26,7 @@ scenarios!(
     a_host_that_refuses_blames_nobody,
     killed_from_outside_opens_nothing,
     a_dependency_that_is_away_opens_nothing,
+    codes_for_an_absent_dependency_open_nothing,
     starts_wait_while_a_dependency_is_away,
     a_dependency_may_say_how_long_it_is_away,
     exit_zero_after_service_is_recycling,
@@ -254,6 +255,21 @@ fn a_dependency_that_is_away_opens_nothing(rules: Rules) -> Outcome {
         }
     }
     ensure!(stage.actors.len() >= 12, "only {} starts", stage.actors.len());
+    ensure!(stage.opened(0) == 0, "the breaker opened");
+    Ok(())
+}
+
+fn codes_for_an_absent_dependency_open_nothing(rules: Rules) -> Outcome {
+    let figures = Figures { unavailable_codes: vec![75], ..queue(2, 2) };
+    let mut stage = Stage::new(rules, &figures);
+    for _ in 0..8 {
+        stage.pass(5_000);
+        if let Some(&worker) = stage.serving().last() {
+            stage.die_idle(worker, Exit::Code(75));
+        }
+    }
+    let away = |note: &Note| matches!(note, Note::WorkerExited { class: Class::Unavailable, .. });
+    ensure!(stage.notes(0, away) >= 4, "only {} deaths", stage.notes(0, away));
     ensure!(stage.opened(0) == 0, "the breaker opened");
     Ok(())
 }

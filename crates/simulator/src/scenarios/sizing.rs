@@ -71,7 +71,7 @@ fn idle_workers_leave_but_never_below_the_least(rules: Rules) -> Outcome {
         stage.pass(10_000);
         ensure!(stage.serving().len() >= 2, "only {} serve", stage.serving().len());
     }
-    // A sample tells one longest idle worker, and then rests; each is young in the stage's samples.
+    ensure!(stage.live().len() == 2, "{} live after ten minutes", stage.live().len());
     let kills = stage.count(0, |order| matches!(order, Command::KillWorker { .. }));
     ensure!(kills == 0, "{kills} were killed");
     Ok(())
