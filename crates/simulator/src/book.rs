@@ -145,7 +145,7 @@ impl Book {
     /// Late turns one after the other: a starved host, where deadlines move less.
     pub(crate) fn is_starved(&self) -> bool {
         match self.lates.as_slice() {
-            [.., (before, _), (end, by)] => end.saturating_sub(*by) < before + 300 * SECOND,
+            [.., (before, _), (end, by)] => end.saturating_sub(*by) < before + 60 * SECOND,
             _ => false,
         }
     }

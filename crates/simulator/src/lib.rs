@@ -16,6 +16,7 @@ pub mod mutants;
 mod orders;
 mod outside;
 mod random;
+pub mod scenario;
 pub mod scenarios;
 pub mod script;
 pub mod shrink;

@@ -243,7 +243,7 @@ impl Stage {
                 };
                 let spawned = Event::WorkerSpawned { worker, files };
                 match self.boot {
-                    Boot::Refused(fault) => return self.later(0, Event::SpawnFailed { worker, fault, files }),
+                    Boot::Refused(fault) => self.later(0, Event::SpawnFailed { worker, fault, files }),
                     Boot::Ready(wait) => {
                         self.later(0, spawned);
                         self.later(wait, Event::WorkerReady { worker });

@@ -6,9 +6,9 @@ use std::time::Instant;
 use steadfast_policy::rules::{Rule, Rules};
 use steadfast_simulator::case::Case;
 use steadfast_simulator::crowd::{Failure, play_many, shrunk, survey};
-use steadfast_simulator::{mutants, script, world};
+use steadfast_simulator::{mutants, scenarios, script, world};
 
-const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--short] [--survey] [--mutants] [--threads N] [--without RULE]… [--script FILE [--tell]]";
+const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--short] [--survey] [--mutants] [--scenarios] [--threads N] [--without RULE]… [--script FILE [--tell]]";
 
 struct Arguments {
     seeds: u64,
@@ -16,6 +16,7 @@ struct Arguments {
     short: bool,
     survey: bool,
     mutants: bool,
+    scenarios: bool,
     tell: bool,
     threads: usize,
     rules: Rules,
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let failed = match &arguments.script {
         Some(file) => replay(&arguments, file),
         None if arguments.mutants => Ok(mutants_table(&arguments)),
+        None if arguments.scenarios => Ok(failing_scenarios(&arguments)),
         None if arguments.survey => Ok(all_failures(&arguments)),
         None => crowd(&arguments),
     };
@@ -60,6 +62,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
         short: false,
         survey: false,
         mutants: false,
+        scenarios: false,
         tell: false,
         threads: 1,
         rules: Rules::all(),
@@ -75,6 +78,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--threads" => arguments.threads = number(value()?)?.clamp(1, 64) as usize,
             "--tell" => arguments.tell = true,
             "--mutants" => arguments.mutants = true,
+            "--scenarios" => arguments.scenarios = true,
             "--survey" => arguments.survey = true,
             "--short" => arguments.short = true,
             "--script" => arguments.script = Some(value()?),
@@ -106,6 +110,19 @@ fn replay(arguments: &Arguments, file: &str) -> Result<bool, String> {
         Err(ref breach) => say(&format!("broken: {breach}")),
     }
     Ok(result.is_err())
+}
+
+/// Every scenario that fails under these rules; true when there is one.
+fn failing_scenarios(arguments: &Arguments) -> bool {
+    let mut failed = 0;
+    for scenario in scenarios::all() {
+        if let Err(why) = (scenario.act)(arguments.rules) {
+            failed += 1;
+            say(&format!("{}: {why}", scenario.name));
+        }
+    }
+    say(&format!("{failed} of {} scenarios fail", scenarios::all().count()));
+    failed > 0
 }
 
 /// Every mutant and what kills it; true when one survives.

@@ -9,7 +9,7 @@ use steadfast_policy::note::{Note, Reason};
 use steadfast_policy::rules::Rules;
 use steadfast_policy::view::BreakerState;
 
-use crate::scenarios::{Outcome, ensure, scenarios};
+use crate::scenario::{Outcome, ensure, scenarios};
 use crate::stage::{Boot, POOL, Stage, direct, queue};
 
 scenarios!(

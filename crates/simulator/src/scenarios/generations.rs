@@ -8,7 +8,7 @@ use steadfast_policy::ids::{GenerationId, WorkerId};
 use steadfast_policy::note::{Note, Reason};
 use steadfast_policy::rules::Rules;
 
-use crate::scenarios::{Outcome, ensure, scenarios};
+use crate::scenario::{Outcome, ensure, scenarios};
 use crate::stage::{Boot, Stage, direct, queue, seconds};
 
 scenarios!(
@@ -184,20 +184,18 @@ fn the_backoff_of_one_generation_never_delays_another(rules: Rules) -> Outcome {
     // The old one fails too, so that there is no way back; the new one fails again and again.
     stage.die_idle(old(&stage)[0], Exit::Code(1));
     for _ in 0..5 {
-        let Some(&new) = stage.pick(|a| a.generation == NEW && a.admitted).last() else {
-            break;
-        };
-        stage.die_idle(new, Exit::Code(1));
-        stage.pass(2_500);
+        for _ in 0..100 {
+            if let Some(&new) = stage.pick(|a| a.generation == NEW && a.ready).last() {
+                stage.die_idle(new, Exit::Code(1));
+                break;
+            }
+            stage.pass(100);
+        }
     }
+    stage.pass(1);
     let began = stage.now;
-    if let Some(&new) = stage.pick(|a| a.generation == NEW && a.admitted).last() {
-        stage.die_idle(new, Exit::Code(1));
-    }
-    stage.pass(60);
     stage.die_idle(old(&stage)[0], Exit::Signal(9));
-    stage.pass(60);
-    let started = stage.actors.iter().filter(|a| a.generation == GenerationId(1) && a.started >= began).count();
+    let started = stage.actors.iter().filter(|a| a.generation == GenerationId(1) && a.started == began).count();
     ensure!(started >= 1, "the old generation waits");
     Ok(())
 }
@@ -319,18 +317,20 @@ fn fresh_zygotes_are_bounded(rules: Rules) -> Outcome {
 }
 
 fn after_a_fresh_zygote_there_is_grace(rules: Rules) -> Outcome {
-    let mut stage = grown(rules, &forked(4));
+    let mut stage = grown(rules, &forked(24));
     let began = stage.now;
-    fail_until_answered(&mut stage, began);
+    let ten_fail = |stage: &mut Stage| {
+        for worker in stage.serving().into_iter().take(10) {
+            stage.die_idle(worker, Exit::Code(1));
+        }
+    };
+    ten_fail(&mut stage);
+    stage.pass(2_000);
     ensure!(zygotes(&stage, began) == 1, "no fresh zygote");
-    stage.pass(100);
-    // Eleven failures within the grace, of workers that have served.
-    for _ in 0..11 {
-        stage.pass(2_100);
-        let worker = stage.last();
-        stage.serve(worker, 60);
-        stage.die_idle(worker, Exit::Code(1));
-    }
+    // Ten more within the grace, of workers that have served since.
+    stage.serve_all(60);
+    ten_fail(&mut stage);
+    stage.pass(500);
     ensure!(stage.opened(began) == 0, "it opened within the grace");
     Ok(())
 }

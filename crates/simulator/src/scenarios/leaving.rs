@@ -6,7 +6,7 @@ use steadfast_policy::figures::{Figures, Verify};
 use steadfast_policy::ids::{PoolId, SlotId};
 use steadfast_policy::rules::Rules;
 
-use crate::scenarios::{Outcome, ensure, scenarios};
+use crate::scenario::{Outcome, ensure, scenarios};
 use crate::stage::{Boot, POOL, Stage, direct, queue};
 
 scenarios!(

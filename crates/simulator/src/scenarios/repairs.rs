@@ -8,7 +8,7 @@ use steadfast_policy::figures::{BreakerFigures, Figures};
 use steadfast_policy::note::Note;
 use steadfast_policy::rules::Rules;
 
-use crate::scenarios::{Outcome, ensure, scenarios};
+use crate::scenario::{Outcome, ensure, scenarios};
 use crate::stage::{Boot, Stage, direct, queue};
 
 scenarios!(
@@ -268,7 +268,8 @@ fn codes_for_an_absent_dependency_open_nothing(rules: Rules) -> Outcome {
             stage.die_idle(worker, Exit::Code(75));
         }
     }
-    let away = |note: &Note| matches!(note, Note::WorkerExited { class: Class::Unavailable, .. });
+    let away =
+        |note: &Note| matches!(note, Note::WorkerExited { class: Class::Unavailable, weight, .. } if weight.is_none());
     ensure!(stage.notes(0, away) >= 4, "only {} deaths", stage.notes(0, away));
     ensure!(stage.opened(0) == 0, "the breaker opened");
     Ok(())

@@ -7,7 +7,7 @@ use steadfast_policy::figures::Figures;
 use steadfast_policy::ids::RequestKey;
 use steadfast_policy::rules::Rules;
 
-use crate::scenarios::{Outcome, ensure, scenarios};
+use crate::scenario::{Outcome, ensure, scenarios};
 use crate::stage::{POOL, Stage, queue};
 
 scenarios!(

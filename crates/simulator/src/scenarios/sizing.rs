@@ -5,7 +5,7 @@ use steadfast_policy::event::Event;
 use steadfast_policy::figures::Figures;
 use steadfast_policy::rules::Rules;
 
-use crate::scenarios::{Outcome, ensure, scenarios};
+use crate::scenario::{Outcome, ensure, scenarios};
 use crate::stage::{Boot, POOL, Stage, queue, seconds};
 
 scenarios!(
