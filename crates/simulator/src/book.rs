@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use steadfast_policy::class::Exit;
 use steadfast_policy::command::Command;
-use steadfast_policy::event::{Event, SpawnFault};
+use steadfast_policy::event::{Event, Files, SpawnFault};
 use steadfast_policy::figures::{Figures, Mode, Verify};
 use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
 use steadfast_policy::note::Purpose;
@@ -93,7 +93,8 @@ pub(crate) struct Page {
     pub(crate) stopped: bool,
     pub(crate) reloads: u32,
     pub(crate) rollbacks: u32,
-    pub(crate) scaled: Nanos,
+    /// Some worker was started from files that had changed: they have an account of their own.
+    pub(crate) files_changed: bool,
     pub(crate) max_seen: u32,
     pub(crate) min_seen: u32,
 }
@@ -295,7 +296,6 @@ impl Book {
                     page.max_seen = page.figures.max.max(*max);
                     page.min_seen = page.figures.min.min(*min);
                     (page.figures.min, page.figures.max) = (*min, *max);
-                    page.scaled = now;
                 }
             }
             Event::DrainRequested { pool, slot } => self.point(*pool, *slot, now, |known| known.due = true),
@@ -321,7 +321,11 @@ impl Book {
                     }
                 }
             }
-            Event::WorkerSpawned { worker, .. } if self.living(*worker).is_some() => {}
+            Event::WorkerSpawned { worker, files } => {
+                if let Some(w) = self.living(*worker) {
+                    self.pages[self.known[w].pool].files_changed |= *files == Files::Changed;
+                }
+            }
             _ => self.fact_of_worker(now, event),
         }
     }
@@ -537,7 +541,7 @@ impl Page {
             stopped: false,
             reloads: 0,
             rollbacks: 0,
-            scaled: 0,
+            files_changed: false,
             max_seen: figures.max,
             min_seen: figures.min,
         }

@@ -392,7 +392,7 @@ impl Laws {
             return Ok(());
         }
         let early = (page.min_seen / 2).clamp(3, 8);
-        let changed = matches!(reason, Reason::FilesChanged(_));
+        let changed = matches!(reason, Reason::FilesChanged(_)) || page.files_changed;
         let limit = match !changed && page.lines.iter().all(|line| line.served > 0) {
             true => page.figures.breaker.failures,
             false => early.min(page.figures.breaker.failures),

@@ -190,7 +190,9 @@ impl Watch {
                 }
             }
             self.judge_fallback(now, book, pool, breaker.state)?;
-            self.judge_leaving(now, book, pool)?;
+            if woken {
+                self.judge_leaving(now, book, pool)?;
+            }
             self.judge_pace(now, book, pool, breaker.state)?;
             if self.steps.is_multiple_of(16) {
                 let live = &book.pages[pool].live;
@@ -230,6 +232,8 @@ impl Watch {
         let dark = breaker != BreakerState::Closed
             && page.serving == 0
             && (page.figures.min > 0 || page.waiting > 0)
+            // Overdue workers are killed one a second, and hold their visitors until then.
+            && !page.live.iter().any(|&w| book.known[w].overdue && book.known[w].killed.is_none())
             && page.figures.mode == Mode::Queue
             && page.stop.is_none()
             && book.shutdown.is_none();

@@ -266,6 +266,10 @@ impl World {
                 self.turn()?;
             }
         }
+        if self.stalled.is_some() {
+            // Nobody has a turn: there is nothing to judge at the end.
+            return Ok(());
+        }
         self.laws.finish(self.clock(), &self.policy, self.finished)
     }
 
