@@ -144,6 +144,10 @@ impl Pool {
             return self.complete(turn);
         }
         if ready >= goal {
+            // Nothing more is to come: only the old ones have to go.
+            if let Some(rollout) = &mut self.rollout {
+                rollout.soak = None;
+            }
             return;
         }
         let served = to.served;

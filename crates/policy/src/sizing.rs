@@ -57,9 +57,15 @@ impl Pool {
     /// The longest idle worker has been idle long enough.
     pub(crate) fn shrink(&mut self, turn: &mut Turn<'_>) {
         self.shrink_due = None;
-        let Some((id, _)) = self.load.longest_idle.take() else {
+        let Some((id, since)) = self.load.longest_idle.take() else {
             return;
         };
+        if !self.breaker.is_closed() {
+            // A trial worker without visitors is on probation, not too many.
+            self.load.longest_idle = Some((id, since));
+            self.shrink_due = Some(turn.now.after(self.figures.idle));
+            return;
+        }
         let known = self.workers.get(&id).is_some_and(|worker| worker.state.is_ready() && !worker.outgoing);
         let floor = if turn.hold(Rule::Shrink) { self.min } else { 0 };
         // Only those that serve count: the repair of another one may not be ready yet.

@@ -95,10 +95,15 @@ impl Pool {
         if self.source(turn, id).is_none() {
             return Gate::Shut;
         }
+        if self.unseen_candidate(id) {
+            // Nobody sees it, so it repairs nothing; and it goes alone, one that is still being killed counted.
+            let alone = self.generations.get(&id).is_none_or(|g| g.tally.live() == g.tally.lost);
+            return if alone || !turn.hold(Rule::CandidateCanary) { Gate::Open(Purpose::Canary) } else { Gate::Shut };
+        }
         if self.owed > 0 {
             return self.repair_gate(turn);
         }
-        self.planned_gate(turn, id)
+        self.planned_gate(turn)
     }
 
     /// No start of this generation before this, whatever it is for.
@@ -131,7 +136,7 @@ impl Pool {
         if at > turn.now {
             return Gate::Until(at);
         }
-        if self.source(turn, id).is_none() { Gate::Shut } else { self.planned_gate(turn, id) }
+        if self.source(turn, id).is_none() { Gate::Shut } else { self.planned_gate(turn) }
     }
 
     fn repair_gate(&mut self, turn: &mut Turn<'_>) -> Gate {
@@ -143,10 +148,9 @@ impl Pool {
         }
     }
 
-    fn planned_gate(&self, turn: &Turn<'_>, id: GenerationId) -> Gate {
-        let unseen = self.rollout.is_some_and(|rollout| rollout.to == id && rollout.unseen);
+    fn planned_gate(&self, turn: &Turn<'_>) -> Gate {
         if self.planned < self.planned_bound.max(self.planned_least()) || !turn.hold(Rule::PlannedBound) {
-            Gate::Open(if unseen { Purpose::Canary } else { Purpose::Planned })
+            Gate::Open(Purpose::Planned)
         } else {
             Gate::Shut
         }

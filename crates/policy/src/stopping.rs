@@ -6,6 +6,7 @@ use crate::breaker::Breaker;
 use crate::bucket::Bucket;
 use crate::class::Class;
 use crate::command::Command;
+use crate::generation::Zygote;
 use crate::ids::WorkerId;
 use crate::note::{Note, Reason};
 use crate::pool::{Afterwards, Phase, Pool, Told, Turn};
@@ -20,7 +21,8 @@ impl Pool {
         self.phase = Phase::Running;
         self.breaker = Breaker::Closed;
         (self.min, self.max) = (self.figures.min, self.figures.max);
-        self.target = self.min;
+        let demand = if self.load.waiting > 0 { self.figures.step } else { 0 };
+        self.target = demand.clamp(self.min, self.max);
         self.bucket = Bucket::new(turn.now, self.max);
         (self.owed, self.growth) = (0, 0);
         self.host = Default::default();
@@ -56,6 +58,12 @@ impl Pool {
                 self.breaker = Breaker::Closed;
                 for id in self.everybody() {
                     self.release(turn, id, Leave::Stopped);
+                }
+                let current = self.generations.values_mut();
+                let zygotes: Vec<Zygote> =
+                    current.flat_map(|g| g.zygote.take().into_iter().chain(g.fresh.take())).collect();
+                for zygote in zygotes {
+                    self.dismiss_zygote(turn, zygote);
                 }
             }
         }

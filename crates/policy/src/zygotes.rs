@@ -105,7 +105,9 @@ impl Pool {
 
     fn zygote_failed(&mut self, turn: &mut Turn<'_>) {
         match self.breaker {
-            Breaker::Open { wait, .. } => self.reopen(turn, wait, Reason::Zygote, true),
+            Breaker::Open { wait, .. } | Breaker::Refilling { wait, .. } => {
+                self.reopen(turn, wait, Reason::Zygote, true)
+            }
             Breaker::Closed => {
                 let sum = self.failures(turn.now, turn.rules);
                 let Some(entry) = self.generations.get(&self.serving) else {
@@ -117,7 +119,7 @@ impl Pool {
                     self.open(turn, WAIT_FIRST, Reason::Zygote, sum);
                 }
             }
-            Breaker::Throttled { .. } | Breaker::Trial { .. } | Breaker::Refilling { .. } => {}
+            Breaker::Throttled { .. } | Breaker::Trial { .. } => {}
         }
     }
 
