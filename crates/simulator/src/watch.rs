@@ -262,7 +262,7 @@ impl Watch {
             }
             let since = book.patience(leaving, now);
             let word = known.word.is_some_and(|at| book.patience(at, now) > 10 * SECOND + SLACK);
-            if since > stop_timeout + SLACK || word {
+            if known.word.is_none() && since > stop_timeout + SLACK || word {
                 return breach(Law::KillComes, now, format!("Worker {}.", known.id));
             }
         }
