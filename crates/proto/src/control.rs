@@ -166,11 +166,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without a hint.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Refusal {
-        Refusal {
-            code,
-            message: message.into(),
-            hint: None,
-        }
+        Refusal { code, message: message.into(), hint: None }
     }
 
     /// The same with a hint.
@@ -197,10 +193,7 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
         #[serde(flatten)]
         request: &'a Request,
     }
-    line(&Wire {
-        version: VERSION,
-        request,
-    })
+    line(&Wire { version: VERSION, request })
 }
 
 /// The line of an answer, with its newline.
@@ -211,15 +204,11 @@ pub fn encode_answer(answer: &Answer) -> Vec<u8> {
         #[serde(flatten)]
         answer: &'a Answer,
     }
-    line(&Wire {
-        ok: !matches!(answer, Answer::Error(_)),
-        answer,
-    })
+    line(&Wire { ok: !matches!(answer, Answer::Error(_)), answer })
 }
 
 fn line<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut line =
-        serde_json::to_vec(value).expect("plain structs with string keys always serialise");
+    let mut line = serde_json::to_vec(value).expect("plain structs with string keys always serialise");
     line.push(b'\n');
     line
 }
@@ -233,46 +222,23 @@ pub fn decode_answer(line: &[u8]) -> Result<Answer, String> {
 pub fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
     let head: Head<'_> = parse(line)?;
     if head.version != VERSION {
-        let message = format!(
-            "version {} of the control protocol; this supervisor speaks {VERSION}",
-            head.version
-        );
-        return Err(Refusal::new(ExitCode::Usage, message).with_hint(
-            "use the `steadfast` program that runs the supervisor, or restart the supervisor",
-        ));
+        let message = format!("version {} of the control protocol; this supervisor speaks {VERSION}", head.version);
+        return Err(Refusal::new(ExitCode::Usage, message)
+            .with_hint("use the `steadfast` program that runs the supervisor, or restart the supervisor"));
     }
     let request = match &*head.kind {
         "status" => parse::<OnePool>(line).map(|o| Request::Status { pool: o.pool }),
-        "events" => parse::<Events>(line).map(|o| Request::Events {
-            n: o.n,
-            follow: o.follow,
-            pool: o.pool,
-        }),
-        "reload" => parse::<Reload>(line).map(|o| Request::Reload {
-            pool: o.pool,
-            wait: o.wait,
-            timeout_ms: o.timeout_ms,
-        }),
+        "events" => parse::<Events>(line).map(|o| Request::Events { n: o.n, follow: o.follow, pool: o.pool }),
+        "reload" => {
+            parse::<Reload>(line).map(|o| Request::Reload { pool: o.pool, wait: o.wait, timeout_ms: o.timeout_ms })
+        }
         "stop" => parse::<OnePool>(line).map(|o| Request::Stop { pool: o.pool }),
         "start" => parse::<ThePool>(line).map(|o| Request::Start { pool: o.pool }),
         "restart" => parse::<ThePool>(line).map(|o| Request::Restart { pool: o.pool }),
-        "scale" => parse::<Scale>(line).map(|o| Request::Scale {
-            pool: o.pool,
-            min: o.min,
-            max: o.max,
-        }),
-        "drain" => parse::<Seat>(line).map(|o| Request::Drain {
-            pool: o.pool,
-            slot: o.slot,
-        }),
-        "kill" => parse::<Seat>(line).map(|o| Request::Kill {
-            pool: o.pool,
-            slot: o.slot,
-        }),
-        "breaker" => parse::<Breaker>(line).map(|o| Request::Breaker {
-            pool: o.pool,
-            action: o.action,
-        }),
+        "scale" => parse::<Scale>(line).map(|o| Request::Scale { pool: o.pool, min: o.min, max: o.max }),
+        "drain" => parse::<Seat>(line).map(|o| Request::Drain { pool: o.pool, slot: o.slot }),
+        "kill" => parse::<Seat>(line).map(|o| Request::Kill { pool: o.pool, slot: o.slot }),
+        "breaker" => parse::<Breaker>(line).map(|o| Request::Breaker { pool: o.pool, action: o.action }),
         unknown => Err(unknown_request(unknown)),
     }?;
     request.check()?;
@@ -298,41 +264,26 @@ impl Request {
 
     /// Whether its values make sense by themselves.
     pub fn check(&self) -> Result<(), Refusal> {
-        let usage = |message: String, hint: &str| {
-            Err(Refusal::new(ExitCode::Usage, message).with_hint(hint))
-        };
+        let usage = |message: String, hint: &str| Err(Refusal::new(ExitCode::Usage, message).with_hint(hint));
         if let Some(pool) = self.pool()
             && !is_pool_name(pool)
         {
-            let shown: String = pool
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(POOL_NAME_MAX)
-                .collect();
-            let hint =
-                "a name has 1 to 64 of a-z, A-Z, 0-9, - and _; `steadfast status` shows them";
+            let shown: String = pool.chars().filter(|c| !c.is_control()).take(POOL_NAME_MAX).collect();
+            let hint = "a name has 1 to 64 of a-z, A-Z, 0-9, - and _; `steadfast status` shows them";
             return usage(format!("`{shown}` is no pool's name"), hint);
         }
         let bounds = "write N or MIN..MAX, for example 4 or 2..8";
         match *self {
-            Request::Events { n, .. } if n > EVENTS_MAX => usage(
-                format!("{n} events asked for, more than {EVENTS_MAX}"),
-                "ask for fewer with -n N",
-            ),
-            Request::Reload {
-                timeout_ms: Some(timeout),
-                ..
-            } if timeout > TIMEOUT_MS_MAX => usage(
-                "a timeout of more than a week".to_owned(),
-                "leave it out to wait for ever",
-            ),
-            Request::Scale { min, max, .. } if min > max => {
-                usage(format!("min {min} is above max {max}"), bounds)
+            Request::Events { n, .. } if n > EVENTS_MAX => {
+                usage(format!("{n} events asked for, more than {EVENTS_MAX}"), "ask for fewer with -n N")
             }
-            Request::Scale { max: 0, .. } => usage(
-                "a pool of no workers at all".to_owned(),
-                "to stop a pool use `steadfast stop POOL`",
-            ),
+            Request::Reload { timeout_ms: Some(timeout), .. } if timeout > TIMEOUT_MS_MAX => {
+                usage("a timeout of more than a week".to_owned(), "leave it out to wait for ever")
+            }
+            Request::Scale { min, max, .. } if min > max => usage(format!("min {min} is above max {max}"), bounds),
+            Request::Scale { max: 0, .. } => {
+                usage("a pool of no workers at all".to_owned(), "to stop a pool use `steadfast stop POOL`")
+            }
             Request::Scale { max, .. } if max > WORKERS_MAX => {
                 usage(format!("{max} workers are more than {WORKERS_MAX}"), bounds)
             }
@@ -345,9 +296,7 @@ impl Request {
 pub fn is_pool_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= POOL_NAME_MAX
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 /// What is read first; other keys are skipped without being kept.
@@ -404,27 +353,18 @@ struct Breaker {
 fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(line).map_err(|error| {
         let reason = clean(&error.to_string());
-        Refusal::new(
-            ExitCode::Usage,
-            format!("the request is not understood: {reason}"),
-        )
+        Refusal::new(ExitCode::Usage, format!("the request is not understood: {reason}"))
     })
 }
 
 fn unknown_request(kind: &str) -> Refusal {
-    Refusal::new(
-        ExitCode::Usage,
-        format!("`{}`: this supervisor knows no such request", clean(kind)),
-    )
-    .with_hint("the supervisor may be older than this program; restart it")
+    Refusal::new(ExitCode::Usage, format!("`{}`: this supervisor knows no such request", clean(kind)))
+        .with_hint("the supervisor may be older than this program; restart it")
 }
 
 /// Text that repeats what a stranger wrote, made short and harmless.
 fn clean(text: &str) -> String {
-    text.chars()
-        .take(120)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().take(120).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -10,40 +10,16 @@ fn requests() -> Vec<Request> {
     vec![
         Request::Status { pool: None },
         Request::Status { pool: Some(pool()) },
-        Request::Events {
-            n: 20,
-            follow: true,
-            pool: None,
-        },
-        Request::Reload {
-            pool: Some(pool()),
-            wait: true,
-            timeout_ms: Some(60_000),
-        },
+        Request::Events { n: 20, follow: true, pool: None },
+        Request::Reload { pool: Some(pool()), wait: true, timeout_ms: Some(60_000) },
         Request::Stop { pool: None },
         Request::Start { pool: pool() },
         Request::Restart { pool: pool() },
-        Request::Scale {
-            pool: pool(),
-            min: 0,
-            max: 8,
-        },
-        Request::Drain {
-            pool: pool(),
-            slot: 3,
-        },
-        Request::Kill {
-            pool: pool(),
-            slot: 3,
-        },
-        Request::Breaker {
-            pool: pool(),
-            action: BreakerAction::Reset,
-        },
-        Request::Breaker {
-            pool: pool(),
-            action: BreakerAction::Trip,
-        },
+        Request::Scale { pool: pool(), min: 0, max: 8 },
+        Request::Drain { pool: pool(), slot: 3 },
+        Request::Kill { pool: pool(), slot: 3 },
+        Request::Breaker { pool: pool(), action: BreakerAction::Reset },
+        Request::Breaker { pool: pool(), action: BreakerAction::Trip },
     ]
 }
 
@@ -63,39 +39,21 @@ fn requests_round_trip_at_every_cut() {
 
 #[test]
 fn a_request_by_hand_may_leave_out_what_has_a_default() {
-    assert_eq!(
-        decode_request(br#"{"version":1,"type":"status"}"#),
-        Ok(Request::Status { pool: None })
-    );
+    assert_eq!(decode_request(br#"{"version":1,"type":"status"}"#), Ok(Request::Status { pool: None }));
     assert_eq!(
         decode_request(br#"{"type":"reload","version":1,"more":[1]}"#),
-        Ok(Request::Reload {
-            pool: None,
-            wait: false,
-            timeout_ms: None
-        })
+        Ok(Request::Reload { pool: None, wait: false, timeout_ms: None })
     );
 }
 
 #[test]
 fn answers_round_trip_and_say_whether_all_is_well() {
     let event = Event::new("2026-11-23T12:00:00Z".into(), Level::Info, "pool-serving");
-    let refusal =
-        Refusal::new(ExitCode::Failed, "no pool `sight`").with_hint("did you mean `site`?");
+    let refusal = Refusal::new(ExitCode::Failed, "no pool `sight`").with_hint("did you mean `site`?");
     for (answer, is_final) in [
-        (
-            Answer::Done {
-                text: String::new(),
-            },
-            true,
-        ),
+        (Answer::Done { text: String::new() }, true),
         (Answer::Event { event }, false),
-        (
-            Answer::Progress {
-                text: "generation 2: 1 of 4".into(),
-            },
-            false,
-        ),
+        (Answer::Progress { text: "generation 2: 1 of 4".into() }, false),
         (Answer::Error(refusal), true),
     ] {
         let line = encode_answer(&answer);
@@ -110,10 +68,7 @@ fn answers_round_trip_and_say_whether_all_is_well() {
 #[test]
 fn an_error_has_the_shape_that_scripts_read() {
     let line = encode_answer(&Answer::Error(Refusal::new(ExitCode::TimedOut, "late")));
-    assert_eq!(
-        line,
-        b"{\"ok\":false,\"type\":\"error\",\"code\":75,\"message\":\"late\"}\n"
-    );
+    assert_eq!(line, b"{\"ok\":false,\"type\":\"error\",\"code\":75,\"message\":\"late\"}\n");
 }
 
 #[test]
@@ -137,10 +92,7 @@ fn what_makes_no_sense_is_refused_as_usage() {
     ] {
         let refusal = decode_request(line.as_bytes()).expect_err(line);
         assert_eq!(refusal.code, ExitCode::Usage, "{line}");
-        assert!(
-            refusal.message.len() < 400 && !refusal.message.contains(char::is_control),
-            "{refusal:?}"
-        );
+        assert!(refusal.message.len() < 400 && !refusal.message.contains(char::is_control), "{refusal:?}");
     }
     let long = format!(r#"{{"version":1,"type":"{}"}}"#, "\\u001b".repeat(5000));
     let refusal = decode_request(long.as_bytes()).expect_err("unknown");

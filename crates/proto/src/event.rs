@@ -98,25 +98,16 @@ mod tests {
 
     #[test]
     fn fields_stand_beside_the_common_keys_and_come_back() {
-        let mut event = Event::new(
-            "2026-11-23T12:00:00Z".into(),
-            Level::Warning,
-            "worker-exited",
-        );
+        let mut event = Event::new("2026-11-23T12:00:00Z".into(), Level::Warning, "worker-exited");
         event.pool = Some("site".into());
         event.text = Some("it left".into());
         event.fields.insert("code".into(), 3.into());
-        event
-            .fields
-            .insert("stderr".into(), vec!["no database"].into());
+        event.fields.insert("stderr".into(), vec!["no database"].into());
         let line = serde_json::to_string(&event).expect("a document");
         assert_eq!(
             line,
             r#"{"sequence":0,"time":"2026-11-23T12:00:00Z","level":"warning","event":"worker-exited","pool":"site","text":"it left","code":3,"stderr":["no database"]}"#
         );
-        assert_eq!(
-            serde_json::from_str::<Event>(&line).expect("round trip"),
-            event
-        );
+        assert_eq!(serde_json::from_str::<Event>(&line).expect("round trip"), event);
     }
 }

@@ -33,11 +33,7 @@ enum State {
 impl Lines {
     /// Lines of at most `limit` bytes, the newline not counted.
     pub const fn new(limit: usize) -> Lines {
-        Lines {
-            limit,
-            buffer: Vec::new(),
-            state: State::Reading,
-        }
+        Lines { limit, buffer: Vec::new(), state: State::Reading }
     }
 
     /// Takes bytes from the front of `input` up to the end of one line and returns that line, without its newline.

@@ -144,10 +144,7 @@ impl fmt::Display for Error {
         match self {
             Error::TooLong => write!(f, "a line longer than {} KiB", LINE_MAX / 1024),
             Error::Garbage { reason } => write!(f, "a line that is no message: {reason}"),
-            Error::Version(version) => write!(
-                f,
-                "version {version} of the link; this program speaks {VERSION}"
-            ),
+            Error::Version(version) => write!(f, "version {version} of the link; this program speaks {VERSION}"),
         }
     }
 }
@@ -207,13 +204,7 @@ impl<M: Decode> Decoder<M> {
     pub const fn new() -> Decoder<M> {
         Decoder {
             lines: Lines::new(LINE_MAX),
-            counts: Counts {
-                messages: 0,
-                ignored: 0,
-                too_long: 0,
-                garbage: 0,
-                other_version: 0,
-            },
+            counts: Counts { messages: 0, ignored: 0, too_long: 0, garbage: 0, other_version: 0 },
             deaf: false,
             message: core::marker::PhantomData,
         }
@@ -294,11 +285,7 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Error> {
 
 /// serde repeats what it was given: that is cut and cleaned before anybody prints it.
 fn garbage(reason: &str) -> Error {
-    let mut reason: String = reason
-        .chars()
-        .take(120)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut reason: String = reason.chars().take(120).map(|c| if c.is_control() { ' ' } else { c }).collect();
     shorten(&mut reason, 240);
     Error::Garbage { reason }
 }
@@ -351,11 +338,7 @@ fn hello(line: &[u8]) -> Result<Hello, Error> {
 
 /// A pid of 0 or above `i32::MAX` would mean a group or everybody to kill(2).
 fn check_pid(pid: u32) -> Result<(), Error> {
-    if pid == 0 || i32::try_from(pid).is_err() {
-        Err(garbage("no process has such a pid"))
-    } else {
-        Ok(())
-    }
+    if pid == 0 || i32::try_from(pid).is_err() { Err(garbage("no process has such a pid")) } else { Ok(()) }
 }
 
 impl Decode for FromWorker {

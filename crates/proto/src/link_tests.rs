@@ -17,42 +17,20 @@ fn feed<M: Decode>(decoder: &mut Decoder<M>, mut bytes: &[u8]) -> Vec<Result<M, 
 }
 
 fn words() -> Vec<FromWorker> {
-    let failure = Failure {
-        code: Some(3),
-        name: Some("EX_FCGI_ACCEPT".into()),
-        message: Some("accept: \n€\"".into()),
-    };
+    let failure =
+        Failure { code: Some(3), name: Some("EX_FCGI_ACCEPT".into()), message: Some("accept: \n€\"".into()) };
     vec![
-        FromWorker::Hello(Hello {
-            version: VERSION,
-            pid: 77,
-            role: Role::Worker,
-            concurrency: 1,
-        }),
-        FromWorker::Hello(Hello {
-            version: VERSION,
-            pid: 78,
-            role: Role::Zygote,
-            concurrency: 4,
-        }),
+        FromWorker::Hello(Hello { version: VERSION, pid: 77, role: Role::Worker, concurrency: 1 }),
+        FromWorker::Hello(Hello { version: VERSION, pid: 78, role: Role::Zygote, concurrency: 4 }),
         FromWorker::Ready,
         FromWorker::Failed(failure.clone()),
         FromWorker::Broken(failure),
         FromWorker::Broken(Failure::default()),
-        FromWorker::Unavailable(Unavailable {
-            name: Some("db".into()),
-            message: None,
-            retry_after_ms: Some(500),
-        }),
+        FromWorker::Unavailable(Unavailable { name: Some("db".into()), message: None, retry_after_ms: Some(500) }),
         FromWorker::Recycle,
-        FromWorker::Status {
-            text: "idle".into(),
-        },
+        FromWorker::Status { text: "idle".into() },
         FromWorker::Forked { slot: 2, pid: 79 },
-        FromWorker::ForkFailed {
-            slot: 2,
-            message: "EAGAIN".into(),
-        },
+        FromWorker::ForkFailed { slot: 2, message: "EAGAIN".into() },
     ]
 }
 
@@ -92,24 +70,14 @@ fn every_message_round_trips_at_every_cut() {
         assert_eq!(items, expected, "cut at {cut}");
     }
     let mut decoder = Decoder::new();
-    let items: Vec<_> = stream
-        .iter()
-        .flat_map(|byte| feed(&mut decoder, std::slice::from_ref(byte)))
-        .collect();
+    let items: Vec<_> = stream.iter().flat_map(|byte| feed(&mut decoder, std::slice::from_ref(byte))).collect();
     assert_eq!(items, expected);
     assert_eq!(decoder.counts().messages, expected.len() as u64);
 }
 
 #[test]
 fn orders_round_trip() {
-    for order in [
-        ToWorker::Drain,
-        ToWorker::Quit,
-        ToWorker::Fork {
-            slot: 1,
-            path: "/run/x".into(),
-        },
-    ] {
+    for order in [ToWorker::Drain, ToWorker::Quit, ToWorker::Fork { slot: 1, path: "/run/x".into() }] {
         assert_eq!(read(&encode(&order).expect("short")), [Ok(order)]);
     }
 }
@@ -117,19 +85,9 @@ fn orders_round_trip() {
 #[test]
 fn unknown_types_are_ignored_and_counted() {
     let mut decoder = Decoder::<FromWorker>::new();
-    let items = feed(
-        &mut decoder,
-        b"{\"type\":\"sing\",\"pid\":-1}\n{\"type\":\"ready\"}\n",
-    );
+    let items = feed(&mut decoder, b"{\"type\":\"sing\",\"pid\":-1}\n{\"type\":\"ready\"}\n");
     assert_eq!(items, [Ok(FromWorker::Ready)]);
-    assert_eq!(
-        decoder.counts(),
-        Counts {
-            messages: 1,
-            ignored: 1,
-            ..Counts::default()
-        }
-    );
+    assert_eq!(decoder.counts(), Counts { messages: 1, ignored: 1, ..Counts::default() });
 }
 
 #[test]
@@ -182,42 +140,24 @@ fn values_out_of_range_are_garbage() {
 
 #[test]
 fn long_texts_are_shortened() {
-    let line = format!(
-        "{{\"type\":\"failed\",\"name\":\"{0}\",\"message\":\"{0}\"}}\n",
-        "ä".repeat(6000)
-    );
+    let line = format!("{{\"type\":\"failed\",\"name\":\"{0}\",\"message\":\"{0}\"}}\n", "ä".repeat(6000));
     let items = read::<FromWorker>(line.as_bytes());
-    let [Ok(FromWorker::Failed(failure))] = &items[..] else {
-        panic!("{items:?}")
-    };
+    let [Ok(FromWorker::Failed(failure))] = &items[..] else { panic!("{items:?}") };
     assert_eq!(failure.name.as_ref().map(String::len), Some(NAME_MAX));
     assert_eq!(failure.message.as_ref().map(String::len), Some(TEXT_MAX));
 }
 
 #[test]
 fn the_reason_of_garbage_is_short_and_clean() {
-    let line = format!(
-        "{{\"type\":\"hello\",\"version\":1,\"pid\":5,\"role\":\"{}\"}}\n",
-        "\\u001b[31m".repeat(2000)
-    );
+    let line = format!("{{\"type\":\"hello\",\"version\":1,\"pid\":5,\"role\":\"{}\"}}\n", "\\u001b[31m".repeat(2000));
     let items = read::<FromWorker>(line.as_bytes());
-    let [Err(Error::Garbage { reason })] = &items[..] else {
-        panic!("{items:?}")
-    };
-    assert!(
-        reason.len() <= 240 && !reason.contains(char::is_control),
-        "{reason:?}"
-    );
+    let [Err(Error::Garbage { reason })] = &items[..] else { panic!("{items:?}") };
+    assert!(reason.len() <= 240 && !reason.contains(char::is_control), "{reason:?}");
 }
 
 #[test]
 fn a_message_that_cannot_be_read_back_is_not_written() {
-    assert_eq!(
-        encode(&FromWorker::Status {
-            text: "x".repeat(LINE_MAX)
-        }),
-        None
-    );
+    assert_eq!(encode(&FromWorker::Status { text: "x".repeat(LINE_MAX) }), None);
 }
 
 proptest! {

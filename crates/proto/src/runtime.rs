@@ -37,23 +37,14 @@ pub enum Identity<'a> {
 impl Surroundings {
     /// The base directory under which this process makes its runtime directory. Relative values do not count.
     pub fn base(&self) -> PathBuf {
-        self.systemd()
-            .or_else(|| self.xdg())
-            .unwrap_or_else(|| self.temporary())
+        self.systemd().or_else(|| self.xdg()).unwrap_or_else(|| self.temporary())
     }
 
     /// Every base directory in which a supervisor of this user, or of the system, may have made its own; without
     /// repeats, the likeliest first.
     pub fn bases(&self) -> Vec<PathBuf> {
         let mut bases = vec![self.base()];
-        for base in [
-            self.xdg(),
-            Some(self.temporary()),
-            Some(PathBuf::from(SYSTEM)),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        for base in [self.xdg(), Some(self.temporary()), Some(PathBuf::from(SYSTEM))].into_iter().flatten() {
             if !bases.contains(&base) {
                 bases.push(base);
             }
@@ -62,12 +53,7 @@ impl Surroundings {
     }
 
     fn systemd(&self) -> Option<PathBuf> {
-        let first = self
-            .runtime_directory
-            .as_ref()?
-            .as_bytes()
-            .split(|&byte| byte == b':')
-            .next()?;
+        let first = self.runtime_directory.as_ref()?.as_bytes().split(|&byte| byte == b':').next()?;
         let first = Path::new(OsStr::from_bytes(first));
         first.is_absolute().then(|| first.to_path_buf())
     }
@@ -90,11 +76,7 @@ impl Identity<'_> {
             Identity::Command { pool, directory } => ((*pool).into(), directory),
         };
         // The whole control socket's path must fit into 107 bytes.
-        let stem: String = stem
-            .chars()
-            .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
-            .take(32)
-            .collect();
+        let stem: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(32).collect();
         format!("{stem}-{:08x}", hash(path.as_os_str().as_bytes()))
     }
 }
@@ -119,53 +101,26 @@ mod tests {
     use super::*;
 
     fn surroundings(runtime: Option<&str>, xdg: Option<&str>) -> Surroundings {
-        Surroundings {
-            runtime_directory: runtime.map(Into::into),
-            xdg_runtime_dir: xdg.map(Into::into),
-            uid: 7,
-        }
+        Surroundings { runtime_directory: runtime.map(Into::into), xdg_runtime_dir: xdg.map(Into::into), uid: 7 }
     }
 
     #[test]
     fn the_base_is_systemds_then_the_sessions_then_a_temporary_one() {
-        assert_eq!(
-            surroundings(Some("/run/a:/run/b"), Some("/run/user/7")).base(),
-            Path::new("/run/a")
-        );
-        assert_eq!(
-            surroundings(None, Some("/run/user/7")).base(),
-            Path::new("/run/user/7/steadfast")
-        );
-        assert_eq!(
-            surroundings(None, None).base(),
-            Path::new("/tmp/steadfast-7")
-        );
+        assert_eq!(surroundings(Some("/run/a:/run/b"), Some("/run/user/7")).base(), Path::new("/run/a"));
+        assert_eq!(surroundings(None, Some("/run/user/7")).base(), Path::new("/run/user/7/steadfast"));
+        assert_eq!(surroundings(None, None).base(), Path::new("/tmp/steadfast-7"));
     }
 
     #[test]
     fn relative_and_empty_values_do_not_count() {
-        assert_eq!(
-            surroundings(Some(""), Some("x")).base(),
-            Path::new("/tmp/steadfast-7")
-        );
-        assert_eq!(
-            surroundings(Some("a"), Some("/run/user/7")).base(),
-            Path::new("/run/user/7/steadfast")
-        );
+        assert_eq!(surroundings(Some(""), Some("x")).base(), Path::new("/tmp/steadfast-7"));
+        assert_eq!(surroundings(Some("a"), Some("/run/user/7")).base(), Path::new("/run/user/7/steadfast"));
     }
 
     #[test]
     fn a_client_looks_in_every_place_once() {
         let bases = surroundings(None, Some("/run/user/7")).bases();
-        assert_eq!(
-            bases,
-            [
-                "/run/user/7/steadfast",
-                "/tmp/steadfast-7",
-                "/run/steadfast"
-            ]
-            .map(PathBuf::from)
-        );
+        assert_eq!(bases, ["/run/user/7/steadfast", "/tmp/steadfast-7", "/run/steadfast"].map(PathBuf::from));
         assert_eq!(surroundings(Some("/run/steadfast"), None).bases().len(), 2);
     }
 
@@ -173,15 +128,8 @@ mod tests {
     #[test]
     fn names_are_readable_short_and_stable() {
         let file = Identity::File(Path::new("/etc/steadfast/steadfast.toml")).directory();
-        let command = Identity::Command {
-            pool: "app",
-            directory: Path::new("/srv/site"),
-        }
-        .directory();
-        assert_eq!(
-            (file.as_str(), command.as_str()),
-            ("steadfast-8254611d", "app-29765237")
-        );
+        let command = Identity::Command { pool: "app", directory: Path::new("/srv/site") }.directory();
+        assert_eq!((file.as_str(), command.as_str()), ("steadfast-8254611d", "app-29765237"));
         let odd = Identity::File(Path::new("/x/ä b/é …~.toml")).directory();
         assert!(odd.bytes().all(|byte| byte.is_ascii_graphic()), "{odd}");
         let long = format!("/{}.toml", "x".repeat(200));
@@ -191,9 +139,6 @@ mod tests {
     #[test]
     fn two_files_of_one_name_have_two_directories() {
         let one = Identity::File(Path::new("/a/steadfast.toml")).directory();
-        assert_ne!(
-            one,
-            Identity::File(Path::new("/b/steadfast.toml")).directory()
-        );
+        assert_ne!(one, Identity::File(Path::new("/b/steadfast.toml")).directory());
     }
 }

@@ -145,10 +145,7 @@ impl PoolState {
 
     /// Whether visitors get answers.
     pub const fn serves(self) -> bool {
-        matches!(
-            self,
-            PoolState::Asleep | PoolState::Serving | PoolState::Degraded
-        )
+        matches!(self, PoolState::Asleep | PoolState::Serving | PoolState::Degraded)
     }
 }
 
@@ -406,11 +403,7 @@ mod tests {
             (Value::Object(actual), Value::Object(expected)) => {
                 for (key, value) in expected {
                     let at = format!("{at}.{key}");
-                    contains(
-                        actual.get(key).unwrap_or_else(|| panic!("{at} is missing")),
-                        value,
-                        &at,
-                    );
+                    contains(actual.get(key).unwrap_or_else(|| panic!("{at} is missing")), value, &at);
                 }
             }
             (Value::Array(actual), Value::Array(expected)) => {
@@ -430,20 +423,14 @@ mod tests {
     fn the_keys_are_those_of_the_interface() {
         let status: Status = serde_json::from_str(INTERFACE).expect("the interface's own example");
         let written = serde_json::to_value(&status).expect("a document");
-        contains(
-            &written,
-            &serde_json::from_str(INTERFACE).expect("JSON"),
-            "",
-        );
+        contains(&written, &serde_json::from_str(INTERFACE).expect("JSON"), "");
         let again: Status = serde_json::from_value(written).expect("round trip");
         assert_eq!(status, again);
     }
 
     #[test]
     fn words_for_people_are_the_words_of_the_document() {
-        for state in [
-            "asleep", "starting", "serving", "degraded", "down", "stopping", "stopped",
-        ] {
+        for state in ["asleep", "starting", "serving", "degraded", "down", "stopping", "stopped"] {
             let typed: PoolState = serde_json::from_value(state.into()).expect("a state");
             assert_eq!(typed.word(), state);
         }
@@ -451,18 +438,9 @@ mod tests {
             let typed: BreakerState = serde_json::from_value(state.into()).expect("a state");
             assert_eq!(typed.word(), state);
         }
-        for state in [
-            "waiting",
-            "starting",
-            "verifying",
-            "ready",
-            "idle",
-            "busy",
-            "draining",
-            "stopping",
-            "killed",
-            "lost",
-        ] {
+        for state in
+            ["waiting", "starting", "verifying", "ready", "idle", "busy", "draining", "stopping", "killed", "lost"]
+        {
             let typed: SlotState = serde_json::from_value(state.into()).expect("a state");
             assert_eq!(typed.word(), state);
         }
