@@ -57,6 +57,10 @@ pub(crate) struct Line {
     pub(crate) verified: bool,
     /// Failures that weigh something.
     pub(crate) failures: u32,
+    /// When the last of them was.
+    pub(crate) failed: Nanos,
+    /// It was told to be proven, and nothing is kept to go back to.
+    pub(crate) proven: bool,
 }
 
 /// A pool, as far as it was told and ordered.
@@ -92,6 +96,8 @@ pub(crate) struct Page {
     pub(crate) restarting: bool,
     pub(crate) stopped: bool,
     pub(crate) reloads: u32,
+    /// When the last reload began.
+    pub(crate) reloaded: Nanos,
     pub(crate) rollbacks: u32,
     /// Some worker was started from files that had changed: they have an account of their own.
     pub(crate) files_changed: bool,
@@ -209,6 +215,7 @@ impl Book {
             && let Some(line) = self.line(pool, generation)
         {
             line.failures += 1;
+            line.failed = now;
         }
     }
 
@@ -289,6 +296,7 @@ impl Book {
             Event::ReloadRequested { pool, .. } => {
                 if let Some(page) = self.ask(*pool, now) {
                     page.reloads += 1;
+                    page.reloaded = now;
                 }
             }
             Event::ScaleRequested { pool, min, max } => {
@@ -540,6 +548,7 @@ impl Page {
             restarting: false,
             stopped: false,
             reloads: 0,
+            reloaded: 0,
             rollbacks: 0,
             files_changed: false,
             max_seen: figures.max,

@@ -164,6 +164,8 @@ impl Laws {
             served: 0,
             verified: false,
             failures: 0,
+            failed: 0,
+            proven: false,
         });
     }
 
@@ -356,6 +358,12 @@ impl Laws {
                 self.book.pages[pool.0 as usize].stopped = true;
                 return Ok(());
             }
+            Note::GenerationProven { pool, generation } => {
+                if let Some(line) = self.book.line(pool.0 as usize, generation) {
+                    line.proven = true;
+                }
+                pool
+            }
             Note::BreakerClosed { pool } => {
                 self.watch.closed(pool);
                 pool
@@ -364,7 +372,6 @@ impl Laws {
             | Note::GenerationStarted { pool, .. }
             | Note::GenerationVerified { pool, .. }
             | Note::GenerationServing { pool, .. }
-            | Note::GenerationProven { pool, .. }
             | Note::GenerationRetired { pool, .. } => pool,
             _ => return Ok(()),
         };

@@ -26,6 +26,8 @@ struct Seen {
     breaker: BreakerState,
     /// The trial worker of the open breaker.
     canary: Option<usize>,
+    /// When the breaker opened.
+    opened: Nanos,
     /// The generation for which the breaker opened.
     failing: Option<GenerationId>,
     /// It has passed, and slots are being filled again.
@@ -41,11 +43,22 @@ struct Seen {
 impl Seen {
     /// The trial worker has passed once it has served twenty requests or lived for half a minute.
     fn note_passing(&mut self, now: Nanos, book: &Book, page: &Page) {
-        let Some(canary) = self.canary.filter(|_| !self.passed).map(|canary| &book.known[canary]) else {
+        if self.passed || self.breaker == BreakerState::Closed {
             return;
+        }
+        let passes = |w: usize| {
+            let known = &book.known[w];
+            let served = |ready| now >= ready + 30 * SECOND || known.served >= 20 || served_since(page, ready) >= 20;
+            !known.gone && known.ready.is_some_and(served)
         };
-        let served = |ready| now >= ready + 30 * SECOND || canary.served >= 20 || served_since(page, ready) >= 20;
-        self.passed = !canary.gone && canary.ready.is_some_and(served);
+        self.passed = match self.canary {
+            Some(canary) => passes(canary),
+            // The trial may be a worker that was under way when the breaker opened.
+            None => page.live.iter().any(|&w| {
+                let known = &book.known[w];
+                Some(known.generation) == self.failing && known.ready >= Some(self.opened) && passes(w)
+            }),
+        };
     }
 }
 
@@ -72,6 +85,7 @@ impl Watch {
         let seen = Seen {
             breaker: BreakerState::Closed,
             canary: None,
+            opened: 0,
             failing: None,
             passed: false,
             dark_since: None,
@@ -177,7 +191,7 @@ impl Watch {
             let seen = &mut self.seen[pool];
             let was = std::mem::replace(&mut seen.breaker, breaker.state);
             if was != breaker.state && breaker.state == BreakerState::Open {
-                (seen.canary, seen.passed) = (None, false);
+                (seen.canary, seen.passed, seen.opened) = (None, false, now);
             }
             seen.note_passing(now, book, &book.pages[pool]);
             if let Some(until) = breaker.until.filter(|_| breaker.state == BreakerState::Open) {
@@ -292,8 +306,14 @@ impl Watch {
         let page = &book.pages[pool];
         let seen = &mut self.seen[pool];
         let running = page.stop.is_none() && book.shutdown.is_none();
+        // Where an older generation fails too since the reload began, it is the environment, and there is no way back;
+        // nor is there one from a proven generation.
+        let older = page.lines.split_last().map_or(&[][..], |(_, older)| older);
+        let environment = older.iter().any(|line| line.failures > 0 && line.failed >= page.reloaded);
         if self.profile == Profile::Deploys
             && running
+            && !environment
+            && !page.lines.iter().skip(1).any(|line| line.proven)
             && page.has_served
             && page.figures.min > 0
             && page.serving == 0
