@@ -60,7 +60,9 @@ fn forks_are_refused(errno: &str, victims: usize) {
     let conditions = Conditions::begin(&mut daemon, &address(&scene, "site"));
     scene.write("errno", errno);
     kill(&daemon.workers("site")[..victims]);
-    daemon.wait_event("pool-throttled", SOON);
+    let throttled = daemon.wait_event("pool-throttled", SOON);
+    let reason = throttled.event["reason"].as_str();
+    assert!(reason.is_some_and(|reason| reason.contains("cannot fork")), "{}", throttled.event);
     // First wait 0.2 s with half of it jitter, then doubling: the fourth try comes 1.4 s after the first at the latest.
     // One try may mean all that are missing, and is one refusal.
     let many = is_within(Duration::from_secs(4), || refusals(&scene).len() >= victims + 3);

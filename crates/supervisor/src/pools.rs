@@ -98,6 +98,8 @@ pub(crate) struct Pool {
     pub(crate) exits: BTreeMap<SlotId, LastExit>,
     /// The last unasked end in this pool.
     pub(crate) failure: Option<LastExit>,
+    /// What the host said when it refused a process last.
+    pub(crate) refusal: Option<String>,
     /// It has left the configuration.
     pub(crate) is_leaving: bool,
 }
@@ -114,6 +116,7 @@ impl Pool {
             asked: WorkerId(0),
             exits: BTreeMap::new(),
             failure: None,
+            refusal: None,
             is_leaving: false,
         }
     }

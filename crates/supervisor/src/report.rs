@@ -65,7 +65,10 @@ pub(crate) fn report(shell: &mut Shell, note: Note) {
         Note::Stalled { pool } => simple(shell, Kind::PoolStalled, pool),
         Note::HostRefused { pool, wait } => {
             let message = format!("the machine refuses new processes; starts wait {}", words::duration(wait));
-            let event = shell.event_in(Kind::PoolThrottled, pool).message(message);
+            let mut event = shell.event_in(Kind::PoolThrottled, pool).message(message);
+            if let Some(refusal) = shell.pools.get_mut(pool).and_then(|pool| pool.refusal.take()) {
+                event = event.reason(refusal);
+            }
             shell.emit(event);
         }
         Note::Late { by } => {

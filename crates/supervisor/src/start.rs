@@ -62,9 +62,9 @@ pub(crate) fn start(shell: &mut Shell, worker: WorkerId, pool: PoolId, slot: Slo
                 readiness::begin(shell, worker);
             }
             // Its process is killed with the pidfd's last chance to be heard; the reaping of strangers buries it.
-            Err(message) => failed(shell, worker, Failed { message, fault: SpawnFault::Host, files }),
+            Err(message) => failed(shell, worker, pool, Failed { message, fault: SpawnFault::Host, files }),
         },
-        Err(why) => failed(shell, worker, why),
+        Err(why) => failed(shell, worker, pool, why),
     }
 }
 
@@ -146,7 +146,12 @@ fn register(
     Ok(())
 }
 
-fn failed(shell: &mut Shell, worker: WorkerId, why: Failed) {
+fn failed(shell: &mut Shell, worker: WorkerId, pool: PoolId, why: Failed) {
+    if let Some(pool) = shell.pools.get_mut(pool)
+        && why.fault == SpawnFault::Host
+    {
+        pool.refusal = Some(why.message.clone());
+    }
     let word = Word { code: None, name: None, message: Some(why.message) };
     shell.corpses.insert(worker, Corpse { word: Some(word), ..Corpse::default() });
     shell.facts.push_back(Fact::SpawnFailed { worker, fault: why.fault, files: why.files });
