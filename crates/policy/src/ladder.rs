@@ -54,9 +54,7 @@ impl Pool {
         if self.roll_back_if_due(turn, worker, class, decisive, request) {
             return (first, wait);
         }
-        if id == self.serving {
-            self.trip_if_due(turn, worker, class);
-        }
+        self.trip_if_due(turn, worker, class);
         (first, wait)
     }
 
@@ -189,7 +187,9 @@ impl Pool {
 
     /// Opens the breaker, or tries a fresh zygote first, when the window is full.
     fn trip_if_due(&mut self, turn: &mut Turn<'_>, worker: &Worker, class: Class) {
-        if !self.breaker.is_closed() || !turn.hold(Rule::BreakerOpens) {
+        let is_rollout = self.rollout.is_some_and(|rollout| rollout.to == worker.place.generation);
+        let is_serving = worker.place.generation == self.serving && self.breaker.is_closed();
+        if !(is_rollout || is_serving) || !turn.hold(Rule::BreakerOpens) {
             return;
         }
         let (now, rules, id) = (turn.now, turn.rules, worker.place.generation);
@@ -216,7 +216,12 @@ impl Pool {
             return;
         }
         let reason = if files == Files::Changed { Reason::FilesChanged(class) } else { Reason::Failures(class) };
-        self.open(turn, WAIT_FIRST, reason, sum);
+        if is_rollout {
+            // Nothing holds a candidate but its own end: what served before it is held by its breaker.
+            self.roll_back(turn, id, self.serving, reason);
+        } else {
+            self.open(turn, WAIT_FIRST, reason, sum);
+        }
     }
 
     /// In direct mode a life of some seconds is service; found out only when it matters, so that nothing ticks.

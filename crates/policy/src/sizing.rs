@@ -33,7 +33,7 @@ impl Pool {
         } else if load.idle > 0 {
             self.growth = 0;
         }
-        self.plan_shrink(load);
+        self.plan_shrink(turn, load);
     }
 
     /// Grows by `step`, doubling while the need outlasts what was started for it.
@@ -49,9 +49,14 @@ impl Pool {
         self.target = if turn.hold(Rule::GrowthBound) { grown.min(self.max) } else { grown };
     }
 
-    fn plan_shrink(&mut self, load: Load) {
-        let may = self.target > self.min && load.waiting == 0;
+    fn plan_shrink(&mut self, turn: &Turn<'_>, load: Load) {
+        let may = self.target > self.floor(turn) && load.waiting == 0;
         self.shrink_due = load.longest_idle.filter(|_| may).map(|(_, since)| since.after(self.figures.idle));
+    }
+
+    /// Nobody is sent away for idleness below this.
+    fn floor(&self, turn: &Turn<'_>) -> u32 {
+        if turn.hold(Rule::Shrink) { self.min } else { 0 }
     }
 
     /// The longest idle worker has been idle long enough.
@@ -67,7 +72,7 @@ impl Pool {
             return;
         }
         let known = self.workers.get(&id).is_some_and(|worker| worker.state.is_ready() && !worker.outgoing);
-        let floor = if turn.hold(Rule::Shrink) { self.min } else { 0 };
+        let floor = self.floor(turn);
         // Only those that serve count: the repair of another one may not be ready yet.
         let least = floor.max(u32::from(self.target > 1));
         if !known || self.target <= floor || self.ready() <= least || !self.is_running() {

@@ -75,6 +75,7 @@ impl Pool {
                 Breaker::Closed => {}
                 Breaker::Refilling { left: 0, .. } => return Gate::Shut,
                 Breaker::Refilling { .. } => return self.refill_gate(turn, id),
+                Breaker::Trial { .. } if !turn.hold(Rule::CanaryAlone) => return self.refill_gate(turn, id),
                 Breaker::Open { .. } | Breaker::Throttled { .. } | Breaker::Trial { .. } => {
                     return Gate::Shut;
                 }

@@ -27,12 +27,6 @@ pub const CONCERNS: &[&[Rule]] = &[
     &[Rule::ChangedFilesApart, Rule::ChangedFilesRest],
 ];
 
-/// Rules that the policy keeps by its structure: nothing there can switch them off, so no mutant exists.
-///
-/// `CanaryAlone`: the trial is one state that holds one worker. `Shrink`: the deadline of a shrink is only set above
-/// `min`, which the switch does not reach.
-pub const WITHOUT_SWITCH: &[Rule] = &[Rule::CanaryAlone, Rule::Shrink];
-
 /// A rule to be switched off, and the others of its concern that are off already.
 #[derive(Clone, Debug)]
 pub struct Mutant {
@@ -64,8 +58,7 @@ impl Mutant {
 
 /// Every rule alone, then every rule of every concern with the other ones off.
 pub fn all() -> Vec<Mutant> {
-    let switched = Rule::ALL.iter().filter(|rule| !WITHOUT_SWITCH.contains(rule));
-    let alone = switched.map(|&rule| Mutant { rule, ablated: Vec::new() });
+    let alone = Rule::ALL.iter().map(|&rule| Mutant { rule, ablated: Vec::new() });
     let ablations = CONCERNS.iter().flat_map(|concern| {
         concern
             .iter()
