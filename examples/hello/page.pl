@@ -23,7 +23,8 @@ $worker->flush;
 
 while (8 == read $worker, my $header, 8) {
     my (undef, $type, undef, $length, $padding) = unpack 'CCnnC', $header;
-    read $worker, my $content, $length;
-    read $worker, my $ignored, $padding;
+    my ($content, $ignored);
+    read $worker, $content, $length;
+    read $worker, $ignored, $padding;
     print $content if $type == $STDOUT;
 }
