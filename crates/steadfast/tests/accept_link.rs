@@ -7,6 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use cases::{Follower, wait_workers};
+use rustix::process::Signal;
 use serde_json::Value;
 use support::conditions::{is_soon, tail};
 use support::daemon::{Config, Daemon, Pool, SOON, address};
@@ -100,7 +101,7 @@ fn a_worker_that_fails_and_is_deaf_is_gone_after_ten_seconds() {
     let scene = Scene::new();
     let program = scene.program("stubborn", STUBBORN);
     let pool = Pool::new("site", &[program.display().to_string()]).workers("1").key("stop-timeout", "\"60s\"");
-    let daemon = Config::new(&[pool]).start(&scene);
+    let mut daemon = Config::new(&[pool]).start(&scene);
     assert!(is_soon(|| !proc::children(daemon.pid()).is_empty()), "nobody was started");
     let pid = proc::children(daemon.pid())[0];
     let begun = Instant::now();
@@ -110,6 +111,12 @@ fn a_worker_that_fails_and_is_deaf_is_gone_after_ten_seconds() {
     assert!(begun.elapsed() > HANDSHAKE / 2, "it was not given its time: {:?}", begun.elapsed());
     let exit = exit_of(&mut events, pid);
     assert_eq!((&exit["signal"], &exit["message"]), (&"SIGKILL".into(), &"I stay".into()), "{exit}");
+    // Its successor is as deaf: only the second TERM, which kills, leaves nobody behind.
+    daemon.signal(Signal::TERM);
+    daemon.wait_event("supervisor-stopping", SOON);
+    daemon.signal(Signal::TERM);
+    daemon.wait_exit(SOON);
+    assert!(scene.processes().is_empty(), "{:?} are left", scene.processes());
 }
 
 #[test]
