@@ -1,5 +1,6 @@
 //! When the pool must be looked at next, and what is done then.
 
+use crate::generation::Generation;
 use crate::pool::{Pool, Turn};
 use crate::time::Instant;
 
@@ -18,7 +19,7 @@ impl Pool {
             self.rollout.and_then(|rollout| rollout.soak),
             serving.and_then(|g| g.proof_due).filter(|_| self.is_running()),
         ];
-        let zygotes = self.generations.values().flat_map(|g| g.zygote.iter().chain(g.fresh.iter()));
+        let zygotes = self.generations.values().flat_map(Generation::zygotes);
         let zygotes = zygotes.chain(&self.departing).filter_map(|zygote| zygote.deadline());
         let probations = self.generations.values().filter_map(|g| g.probation.map(|(_, at)| at));
         single.into_iter().flatten().chain(zygotes).chain(probations).min()

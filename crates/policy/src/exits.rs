@@ -6,7 +6,6 @@ use crate::breaker::Breaker;
 use crate::class::{Class, Exit, Weight};
 use crate::command::Command;
 use crate::event::{Files, SpawnFault};
-use crate::figures::Mode;
 use crate::ids::{RequestKey, WorkerId};
 use crate::note::{Note, Purpose};
 use crate::pool::{Charge, Pool, Turn};
@@ -40,7 +39,7 @@ impl Pool {
             self.owed += 1;
         }
         let charge = Charge { due: turn.now.after(BLAME_WAIT), worker, exit, oom };
-        if self.figures.mode == Mode::Queue && charge.worker.leave.is_none() && charge.worker.ready.is_some() {
+        if !self.is_direct() && charge.worker.leave.is_none() && charge.worker.ready.is_some() {
             self.charges.push_back(charge);
         } else {
             self.charge(turn, charge, None);

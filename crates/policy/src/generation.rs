@@ -177,9 +177,23 @@ impl Generation {
         self.zygote.filter(|zygote| zygote.phase == ZygotePhase::Ready).map(|zygote| zygote.id)
     }
 
+    /// Its zygote and the fresh one that is to take its place.
+    pub(crate) fn zygotes(&self) -> impl Iterator<Item = &Zygote> {
+        self.zygote.iter().chain(&self.fresh)
+    }
+
+    pub(crate) fn zygotes_mut(&mut self) -> impl Iterator<Item = &mut Zygote> {
+        self.zygote.iter_mut().chain(&mut self.fresh)
+    }
+
+    /// Gives up both.
+    pub(crate) fn take_zygotes(&mut self) -> impl Iterator<Item = Zygote> + use<> {
+        self.zygote.take().into_iter().chain(self.fresh.take())
+    }
+
     /// Moves the deadlines that judge somebody.
     pub(crate) fn postpone(&mut self, late: Duration) {
-        for zygote in self.zygote.iter_mut().chain(self.fresh.iter_mut()) {
+        for zygote in self.zygotes_mut() {
             zygote.postpone(late);
         }
         if let Some((_, at)) = &mut self.probation {

@@ -8,7 +8,7 @@ use crate::class::Class;
 use crate::command::Command;
 use crate::event::Event;
 use crate::figures::{Figures, Then};
-use crate::ids::{PoolId, SlotId, WorkerId, ZygoteId};
+use crate::ids::{PoolId, WorkerId, ZygoteId};
 use crate::note::Note;
 use crate::pool::{Afterwards, Mint, Phase, Pool, Turn};
 use crate::random::Random;
@@ -237,12 +237,12 @@ impl Policy {
             Event::RestartRequested { pool } => self.order(now, pool, out, |p, t| p.stop(t, Afterwards::Restart)),
             Event::ScaleRequested { pool, min, max } => self.order(now, pool, out, |p, t| p.scale(t, min, max)),
             Event::DrainRequested { pool, slot } => self.order(now, pool, out, |p, t| {
-                if let Some(worker) = p.worker_at(slot) {
+                if let Some(worker) = p.slots.get(&slot).copied() {
                     p.replace_worker(t, worker);
                 }
             }),
             Event::KillRequested { pool, slot } => self.order(now, pool, out, |p, t| {
-                if let Some(worker) = p.worker_at(slot) {
+                if let Some(worker) = p.slots.get(&slot).copied() {
                     p.kill(t, worker, Leave::Stopped, Class::Stopped);
                 }
             }),
@@ -256,7 +256,7 @@ impl Policy {
     /// Facts about one worker.
     fn tell(&mut self, now: Instant, event: Event, out: &mut Vec<Command>) -> Option<PoolId> {
         match event {
-            Event::WorkerSpawned { worker, files } => self.worker(now, worker, out, |p, t| p.spawned(t, worker, files)),
+            Event::WorkerSpawned { worker, files } => self.worker(now, worker, out, |p, _| p.spawned(worker, files)),
             Event::SpawnFailed { worker, fault, files } => {
                 self.worker(now, worker, out, |p, t| p.spawn_failed(t, worker, fault, files))
             }
@@ -359,11 +359,5 @@ impl Policy {
         for id in ids {
             self.settle(now, id, false, out);
         }
-    }
-}
-
-impl Pool {
-    fn worker_at(&self, slot: SlotId) -> Option<WorkerId> {
-        self.slots.get(&slot).copied()
     }
 }

@@ -232,7 +232,7 @@ impl Pool {
         let kept = self.kept(turn);
         let over = |g: &&mut Generation| !kept.contains(&g.id) && g.tally.live() == g.tally.lost;
         let idle = self.generations.values_mut().filter(over);
-        let zygotes: Vec<Zygote> = idle.flat_map(|g| g.zygote.take().into_iter().chain(g.fresh.take())).collect();
+        let zygotes: Vec<Zygote> = idle.flat_map(Generation::take_zygotes).collect();
         for zygote in zygotes {
             self.dismiss_zygote(turn, zygote);
         }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::breaker::{Breaker, PROBATION, PROBATION_REQUESTS};
 use crate::command::Command;
 use crate::event::Files;
-use crate::figures::{Mode, Verify};
+use crate::figures::Verify;
 use crate::ids::{RequestKey, WorkerId};
 use crate::note::{Note, Purpose};
 use crate::pool::{Pool, Told, Turn};
@@ -23,14 +23,13 @@ const CREDIT_MAX: u64 = 640;
 
 impl Pool {
     /// The process exists.
-    pub(crate) fn spawned(&mut self, turn: &mut Turn<'_>, id: WorkerId, files: Files) {
+    pub(crate) fn spawned(&mut self, id: WorkerId, files: Files) {
         let Some(generation) = self.workers.get(&id).map(|worker| worker.place.generation) else {
             return;
         };
         self.host = Default::default();
         self.note_files(generation, files);
         self.alter(id, |worker| worker.files = files);
-        let _ = turn;
     }
 
     /// It can take a request, or its verify request first.
@@ -231,7 +230,7 @@ impl Pool {
     pub(crate) fn gap_due(&self) -> Option<Instant> {
         let open = !self.breaker.is_closed();
         let wanted = self.min > 0 || self.load.waiting > 0;
-        let fallback = self.figures.mode == Mode::Queue && open && wanted && !self.fallback;
+        let fallback = !self.is_direct() && open && wanted && !self.fallback;
         let fallback = self.unserved.filter(|_| fallback).map(|since| since.after(GAP));
         let up = self.up_due().filter(|_| self.told == Told::Down && self.ready() > 0);
         fallback.into_iter().chain(self.down_due()).chain(up).min()

@@ -4,7 +4,6 @@ use core::time::Duration;
 
 use crate::class::Class;
 use crate::event::{Files, Load};
-use crate::figures::Mode;
 use crate::ids::WorkerId;
 use crate::note::Note;
 use crate::pool::{Pool, Turn};
@@ -20,7 +19,7 @@ const STALL_PACE: Duration = Duration::from_secs(1);
 impl Pool {
     /// A sample of the queue.
     pub(crate) fn sampled(&mut self, turn: &mut Turn<'_>, load: Load) {
-        if self.figures.mode != Mode::Queue {
+        if self.is_direct() {
             return;
         }
         self.load = load;

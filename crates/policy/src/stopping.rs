@@ -6,7 +6,7 @@ use crate::breaker::Breaker;
 use crate::bucket::Bucket;
 use crate::class::Class;
 use crate::command::Command;
-use crate::generation::Zygote;
+use crate::generation::{Generation, Zygote};
 use crate::ids::WorkerId;
 use crate::note::{Note, Reason};
 use crate::pool::{Afterwards, Phase, Pool, Told, Turn};
@@ -60,8 +60,7 @@ impl Pool {
                     self.release(turn, id, Leave::Stopped);
                 }
                 let current = self.generations.values_mut();
-                let zygotes: Vec<Zygote> =
-                    current.flat_map(|g| g.zygote.take().into_iter().chain(g.fresh.take())).collect();
+                let zygotes: Vec<Zygote> = current.flat_map(Generation::take_zygotes).collect();
                 for zygote in zygotes {
                     self.dismiss_zygote(turn, zygote);
                 }
@@ -78,7 +77,7 @@ impl Pool {
                 self.kill(turn, id, Leave::Stopped, Class::Stopped);
             }
         }
-        let current = self.generations.values_mut().flat_map(|g| g.zygote.iter_mut().chain(g.fresh.iter_mut()));
+        let current = self.generations.values_mut().flat_map(Generation::zygotes_mut);
         for zygote in current.chain(self.departing.iter_mut()) {
             zygote.phase = crate::generation::ZygotePhase::Killed;
             turn.order(Command::KillZygote { zygote: zygote.id });

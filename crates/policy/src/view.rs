@@ -322,7 +322,7 @@ impl<'a> PoolView<'a> {
 
     /// Its zygotes.
     pub fn zygotes(&self) -> impl Iterator<Item = ZygoteView> + use<'a> {
-        let current = self.pool.generations.values().flat_map(|g| g.zygote.iter().chain(g.fresh.iter()));
+        let current = self.pool.generations.values().flat_map(Generation::zygotes);
         current.chain(&self.pool.departing).map(|zygote| {
             let state = match zygote.phase {
                 ZygotePhase::Loading { .. } => ZygoteState::Starting,

@@ -4,7 +4,7 @@ use crate::breaker::{Breaker, WAIT_FIRST};
 use crate::class::{Class, Weight};
 use crate::command::Command;
 use crate::event::Files;
-use crate::generation::{Zygote, ZygotePhase};
+use crate::generation::{Generation, Zygote, ZygotePhase};
 use crate::ids::{GenerationId, WorkerId, ZygoteId};
 use crate::note::{Note, Reason};
 use crate::pool::{Pool, Turn};
@@ -137,7 +137,7 @@ impl Pool {
     pub(crate) fn zygotes_due(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;
         let hold = turn.hold(Rule::ZygoteTimeout);
-        let current = self.generations.values_mut().flat_map(|g| g.zygote.iter_mut().chain(g.fresh.iter_mut()));
+        let current = self.generations.values_mut().flat_map(Generation::zygotes_mut);
         for zygote in current.chain(self.departing.iter_mut()) {
             if zygote.deadline().is_some_and(|at| at <= now) {
                 zygote.phase = ZygotePhase::Killed;

@@ -73,15 +73,22 @@ fn assert_clean(scene: &Scene, pools: &[&str], once: &[u32]) {
     assert!(left.is_empty(), "left in the runtime directory: {left:?}");
 }
 
+/// A pool of three workers for each program, all of them serving.
+fn start(scene: &Scene, programs: &[Program]) -> Daemon {
+    let pools: Vec<Pool> =
+        programs.iter().map(|program| Pool::new(program.name, &program.command).workers("3")).collect();
+    let mut daemon = Config::new(&pools).start(scene);
+    for _ in programs {
+        daemon.wait_event("pool-serving", SOON);
+    }
+    daemon
+}
+
 #[test]
 fn term_answers_a_request_of_two_seconds_of_every_program_and_leaves_nothing() {
     let scene = Scene::new();
     let programs = Program::all();
-    let pools = programs.each_ref().map(|program| Pool::new(program.name, &program.command).workers("3"));
-    let mut daemon = Config::new(&pools).start(&scene);
-    for _ in &programs {
-        daemon.wait_event("pool-serving", SOON);
-    }
+    let mut daemon = start(&scene, &programs);
     let all: Vec<u32> = programs.iter().flat_map(|program| daemon.workers(program.name)).collect();
     assert_eq!(all.len(), 9);
     let flights: Vec<_> = programs.iter().map(|program| (program, program.busy(&daemon, &scene, "/sleep?2"))).collect();
@@ -151,11 +158,7 @@ fn a_second_term_stops_at_once_although_a_request_is_in_flight() {
 fn a_term_by_hand_makes_an_idle_or_busy_worker_leave_and_be_replaced() {
     let scene = Scene::new();
     let programs = Program::all();
-    let pools = programs.each_ref().map(|program| Pool::new(program.name, &program.command).workers("3"));
-    let mut daemon = Config::new(&pools).start(&scene);
-    for _ in &programs {
-        daemon.wait_event("pool-serving", SOON);
-    }
+    let mut daemon = start(&scene, &programs);
     let mut once = Vec::new();
     for program in &programs {
         let name = program.name;
