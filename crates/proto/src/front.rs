@@ -239,6 +239,11 @@ pub enum FromFront {
         /// [`VERSION`].
         version: u32,
     },
+    /// The connection to an offered worker's private socket stands; the worker may not have accepted it yet.
+    Connected {
+        /// Which.
+        worker: u64,
+    },
     /// The worker is given requests from now on.
     Admitted {
         /// Which.
