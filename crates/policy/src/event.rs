@@ -212,6 +212,11 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// Its client has gone, and its pool does not want its answer any more (queue mode).
+    WorkerCancelled {
+        /// Which.
+        worker: WorkerId,
+    },
     /// The process has ended and been reaped.
     WorkerExited {
         /// Which.

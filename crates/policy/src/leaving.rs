@@ -84,6 +84,18 @@ impl Pool {
         }
     }
 
+    /// What it has in hand is not wanted any more: it gets TERM at once, and nobody is to blame for its end.
+    pub(crate) fn cancel(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        if worker.state.is_ready() {
+            let timeout = self.figures_of(worker.place.generation).stop_timeout;
+            self.mark(id, Leave::Recycled);
+            self.terminate(turn, id, turn.now.after(timeout));
+        }
+    }
+
     /// A draining worker has nothing in hand any more.
     pub(crate) fn drained(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
         if let Some(State::Draining { deadline, .. }) = self.workers.get(&id).map(|worker| worker.state) {

@@ -214,6 +214,7 @@ impl Policy {
             | Event::WorkerDone { .. }
             | Event::LimitReached { .. }
             | Event::WorkerOverdue { .. }
+            | Event::WorkerCancelled { .. }
             | Event::WorkerExited { .. } => self.tell(now, event, out),
         }
     }
@@ -278,6 +279,7 @@ impl Policy {
                 self.worker(now, worker, out, |p, t| p.retire_worker(t, worker, Some(limit)))
             }
             Event::WorkerOverdue { worker } => self.worker(now, worker, out, |p, t| p.overdue(t, worker)),
+            Event::WorkerCancelled { worker } => self.worker(now, worker, out, |p, t| p.cancel(t, worker)),
             Event::WorkerExited { worker, exit, oom } => {
                 self.worker(now, worker, out, |p, t| p.exited(t, worker, exit, oom))
             }

@@ -353,6 +353,7 @@ events! {
     "worker-done" WorkerDone { worker }
     "limit-reached" LimitReached { worker, limit }
     "worker-overdue" WorkerOverdue { worker }
+    "worker-cancelled" WorkerCancelled { worker }
     "worker-exited" WorkerExited { worker, exit, oom }
     "blamed" Blamed { worker, request }
     "suspect-served" SuspectServed { pool, request }
@@ -411,6 +412,7 @@ mod tests {
             Event::LimitReached { worker, limit: Limit::Requests },
             Event::LimitReached { worker, limit: Limit::Memory },
             Event::WorkerOverdue { worker },
+            Event::WorkerCancelled { worker },
             Event::WorkerExited { worker, exit: Exit::Code(0), oom: false },
             Event::WorkerExited { worker, exit: Exit::Signal(9), oom: true },
             Event::Blamed { worker, request: None },

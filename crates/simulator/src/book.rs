@@ -37,6 +37,8 @@ pub(crate) struct Known {
     pub(crate) word: Option<Nanos>,
     pub(crate) unavailable: bool,
     pub(crate) overdue: bool,
+    /// Its client has gone, and its answer is not wanted.
+    pub(crate) cancelled: bool,
     /// It reached a limit, said that it is done, or the operator wants it away.
     pub(crate) due: bool,
     /// The operator wants it killed.
@@ -178,6 +180,7 @@ impl Book {
             && known.leaving.is_none()
             && known.word.is_none()
             && !known.overdue
+            && !known.cancelled
             && !known.gone
     }
 
@@ -364,6 +367,7 @@ impl Book {
             | Event::WorkerDone { worker }
             | Event::LimitReached { worker, .. }
             | Event::WorkerOverdue { worker }
+            | Event::WorkerCancelled { worker }
             | Event::WorkerExited { worker, .. } => worker,
             Event::Blamed { worker, request } => return self.blame(now, worker, request.map(|request| request.0)),
             _ => return,
@@ -406,6 +410,8 @@ impl Book {
             }
             Event::WorkerUnavailable { .. } => self.known[w].unavailable = true,
             Event::WorkerDone { .. } | Event::LimitReached { .. } => self.known[w].due = true,
+            // Unlike those it waits for no successor: the visitor has gone, and the worker leaves in the middle.
+            Event::WorkerCancelled { .. } => self.change(w, now, |known| known.cancelled = true),
             Event::WorkerOverdue { .. } => self.change(w, now, |known| known.overdue = true),
             Event::WorkerExited { exit, oom, .. } => {
                 self.known[w].exit = Some((exit, oom));
@@ -509,6 +515,7 @@ impl Known {
             word: None,
             unavailable: false,
             overdue: false,
+            cancelled: false,
             due: false,
             condemned: false,
             blamed: false,

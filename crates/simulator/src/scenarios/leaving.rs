@@ -1,9 +1,11 @@
 //! Deadlines, the ladder of a stop, lost workers and stalls.
 
+use steadfast_policy::class::Weight;
 use steadfast_policy::command::Command;
 use steadfast_policy::event::Event;
 use steadfast_policy::figures::{Figures, Verify};
 use steadfast_policy::ids::{PoolId, SlotId};
+use steadfast_policy::note::Note;
 use steadfast_policy::rules::Rules;
 
 use crate::scenario::{Outcome, ensure, scenarios};
@@ -24,6 +26,7 @@ scenarios!(
     many_overdue_workers_are_killed_one_a_second,
     a_stop_ends_without_those_that_nothing_removes,
     a_planned_leave_waits_for_its_successor,
+    a_cancelled_worker_is_told_to_leave_at_once,
     an_operators_kill_acts_at_once,
     a_pool_that_stopped_starts_again_at_its_scaled_size,
 );
@@ -205,6 +208,21 @@ fn a_stop_ends_without_those_that_nothing_removes(rules: Rules) -> Outcome {
     stage.tell(Event::ShutdownRequested);
     stage.pass(30_000);
     ensure!(stage.count(0, |order| matches!(order, Command::Finish)) == 1, "it does not end");
+    Ok(())
+}
+
+fn a_cancelled_worker_is_told_to_leave_at_once(rules: Rules) -> Outcome {
+    let mut stage = Stage::new(rules, &queue(2, 2));
+    stage.pass(5_000);
+    let (worker, began) = (stage.serving()[0], stage.now);
+    stage.tell(Event::WorkerCancelled { worker });
+    let told = |order: &Command| matches!(order, Command::TerminateWorker { worker: w } if *w == worker);
+    ensure!(stage.count(began, told) == 1, "no TERM");
+    stage.pass(5_000);
+    ensure!(stage.actor(worker).is_some_and(|actor| actor.gone), "still there");
+    ensure!(stage.serving().len() == 2, "{} serve", stage.serving().len());
+    let blamed = |order: &Command| matches!(order, Command::Report(Note::WorkerExited { weight, .. }) if *weight != Weight::NONE);
+    ensure!(stage.count(began, blamed) == 0, "it is charged for what it was told to do");
     Ok(())
 }
 
