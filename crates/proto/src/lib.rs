@@ -5,6 +5,7 @@
 pub mod control;
 pub mod event;
 pub mod exit;
+pub mod fcgi;
 pub mod front;
 pub mod lines;
 pub mod link;
