@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::load::{self, Context, Examined, Loaded};
 use crate::place::Place;
 use crate::pool;
+use crate::queue;
 use crate::report::{Findings, Report};
 use crate::rules;
-use crate::types::{Config, Listen};
+use crate::types::{Config, Listen, Mode};
 use crate::values::{self, Complaint};
 
 /// The arguments of `run -- COMMAND`, as typed.
@@ -24,7 +25,7 @@ pub struct CommandLine {
     pub mode: Option<String>,
     /// `--launch`.
     pub launch: Option<String>,
-    /// `--verify`: not in this version.
+    /// `--verify 'GET /path'`: in queue mode.
     pub verify: Option<String>,
     /// `--ops`: not in this version.
     pub ops: Option<String>,
@@ -58,14 +59,25 @@ pub fn examine(command_line: &CommandLine, context: &Context) -> Examined {
         reader.read(&["command"], &shown, || no_nul(argument));
     }
     let mut pool = pool::with_defaults(&name, command_line.command.clone());
-    reader.read_mode(command_line);
+    pool.mode = reader.mode(command_line);
+    reader.read_launch(command_line);
     pool.listen = reader.listen(command_line, &context.directory);
+    let mode = pool.mode;
     if let Some(workers) = &command_line.workers {
         let read = || {
             let workers = values::workers(workers)?;
-            pool::check_workers(&workers, "--workers ").map(|()| workers)
+            pool::check_workers(&workers, mode, "--workers ").map(|()| workers)
         };
         pool.workers = reader.read(&["workers"], &format!("`--workers {workers}`"), read).unwrap_or(pool.workers);
+    }
+    if let Some(verify) = &command_line.verify {
+        let read =
+            || match mode {
+                Mode::Queue => values::request(verify).map(queue::verify_by),
+                Mode::Direct => Err(Complaint::new("--verify in direct mode is not in this version")
+                    .hint("remove it, or --mode direct")),
+            };
+        pool.verify = reader.read(&["verify"], &format!("`--verify {verify:?}`"), read);
     }
     if let Some(user) = &command_line.user {
         let read = || match user.as_str() {
@@ -129,26 +141,22 @@ impl Reader {
         name.clone()
     }
 
-    fn read_mode(&mut self, command_line: &CommandLine) {
-        match &command_line.mode {
-            Some(mode) => {
-                self.read(&["mode"], &format!("`--mode {mode}`"), || pool::choose_mode(mode));
-            }
-            None => self.findings.error(
-                &format!("{}.mode", self.path),
-                "queue mode, the default, is not in this version",
-                Some("write --mode direct".into()),
-            ),
-        }
+    /// Where the argument is no mode, queue mode stands in for it: nothing is refused there that may be meant.
+    fn mode(&mut self, command_line: &CommandLine) -> Mode {
+        let mode = command_line.mode.as_ref().and_then(|mode| {
+            let shown = format!("`--mode {mode}`");
+            self.read(&["mode"], &shown, || pool::choose_mode(mode))
+        });
+        mode.unwrap_or(Mode::Queue)
+    }
+
+    fn read_launch(&mut self, command_line: &CommandLine) {
         if let Some(launch) = &command_line.launch {
             self.read(&["launch"], &format!("`--launch {launch}`"), || pool::choose_launch(launch));
         }
-        for (key, value) in [("verify", &command_line.verify), ("ops", &command_line.ops)] {
-            if let Some(value) = value {
-                let refused =
-                    || Err::<(), _>(Complaint::new(format!("--{key} is not in this version")).hint("remove it"));
-                self.read(&[key], &format!("`--{key} {value}`"), refused);
-            }
+        if let Some(ops) = &command_line.ops {
+            let refused = || Err::<(), _>(Complaint::new("--ops is not in this version").hint("remove it"));
+            self.read(&["ops"], &format!("`--ops {ops}`"), refused);
         }
     }
 

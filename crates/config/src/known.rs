@@ -1,5 +1,7 @@
 //! Which keys there are, what becomes of each in this version, and what an unknown one was meant to be.
 
+use crate::values::Complaint;
+
 /// What becomes of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -7,7 +9,7 @@ pub(crate) enum Standing {
     Built,
     /// The interface names it, but it is not built.
     Later,
-    /// It is a promise of queue mode only.
+    /// It is read in queue mode, and has no meaning in another.
     Queue,
 }
 
@@ -22,7 +24,7 @@ pub(crate) const TOP: Keys =
 
 /// `[supervisor]`.
 pub(crate) const SUPERVISOR: Keys =
-    &[("runtime-dir", Built), ("control", Built), ("front-user", Later), ("log", Built), ("log-level", Built)];
+    &[("runtime-dir", Built), ("control", Built), ("front-user", Built), ("log", Built), ("log-level", Built)];
 
 /// `[pool.NAME]`, and the top of an included file.
 pub(crate) const POOL: Keys = &[
@@ -46,6 +48,7 @@ pub(crate) const POOL: Keys = &[
     ("retry", Queue),
     ("client-abort", Queue),
     ("request-id", Queue),
+    ("params", Queue),
     ("status-path", Later),
     ("notify", Later),
     ("umask", Built),
@@ -57,13 +60,25 @@ pub(crate) const POOL: Keys = &[
     ("request-timeout", Queue),
     ("stop-timeout", Built),
     ("slow-request", Queue),
-    ("verify", Later),
+    ("verify", Queue),
     ("breaker", Built),
-    ("fallback", Later),
+    ("fallback", Queue),
     ("exit-codes", Built),
     ("broken-codes", Built),
     ("unavailable-codes", Built),
 ];
+
+/// `queue = { … }`.
+pub(crate) const QUEUE: Keys = &[("length", Built), ("timeout", Built)];
+
+/// `[pool.NAME.verify]`.
+pub(crate) const VERIFY: Keys = &[("request", Built), ("expect", Built), ("timeout", Built), ("every", Built)];
+
+/// `expect = { … }` of `[pool.NAME.verify]`.
+pub(crate) const EXPECT: Keys = &[("status", Built), ("body", Built)];
+
+/// `[pool.NAME.fallback]`.
+pub(crate) const FALLBACK: Keys = &[("status", Built), ("file", Built), ("retry-after", Built)];
 
 /// `socket = { … }`.
 pub(crate) const SOCKET: Keys = &[("mode", Built), ("owner", Built), ("group", Built), ("backlog", Built)];
@@ -103,6 +118,11 @@ pub(crate) fn standing(keys: Keys, key: &str) -> Option<Standing> {
     keys.iter().find(|(name, _)| *name == key).map(|(_, standing)| *standing)
 }
 
+/// For tables of which each key is read.
+pub(crate) fn no_refusal(_: &str, _: Standing) -> Option<Complaint> {
+    None
+}
+
 /// The name that was most likely meant by `typed`.
 pub(crate) fn suggestion<'a>(names: impl IntoIterator<Item = &'a str>, typed: &str) -> Option<&'a str> {
     // Edit distance is quadratic, and no name of ours is longer than this.
@@ -125,6 +145,9 @@ pub(crate) fn home(key: &str) -> Option<&'static str> {
         (POOL, "[pool.NAME]"),
         (BREAKER, "[pool.NAME.breaker]"),
         (SOCKET, "`socket = { … }` of [pool.NAME]"),
+        (VERIFY, "[pool.NAME.verify]"),
+        (FALLBACK, "[pool.NAME.fallback]"),
+        (QUEUE, "`queue = { … }` of [pool.NAME]"),
         (TOP, "the top of the file, before the first table"),
     ]
     .into_iter()

@@ -13,6 +13,7 @@ mod include;
 mod known;
 mod place;
 mod pool;
+mod queue;
 mod rules;
 mod tree;
 mod values;

@@ -112,7 +112,13 @@ pub fn load(path: &Path, context: &Context) -> Result<Loaded, Report> {
 
 /// `[supervisor]` where the file does not say.
 pub(crate) fn defaults() -> Supervisor {
-    Supervisor { runtime_dir: None, control: PathBuf::from("control.sock"), log: Log::Auto, log_level: LogLevel::Info }
+    Supervisor {
+        runtime_dir: None,
+        control: PathBuf::from("control.sock"),
+        front_user: None,
+        log: Log::Auto,
+        log_level: LogLevel::Info,
+    }
 }
 
 #[derive(Default)]
@@ -230,7 +236,7 @@ impl Loader {
         }
         let is_clean = self.findings.errors.is_empty() && self.syntax_errors.is_empty();
         if config.pools.is_empty() && is_clean {
-            let hint = "write a table [pool.NAME] with `command`, `listen` and `mode = \"direct\"`";
+            let hint = "write a table [pool.NAME] with `command` and `listen`";
             let message = "the configuration has no pool: there is nothing to run";
             self.findings.errors.push(Problem::new(Level::Error, message).file(&source.path).hint(hint));
         }
@@ -314,21 +320,18 @@ impl Loader {
     }
 }
 
-fn refusal(key: &str, _: Standing) -> Complaint {
+fn refusal(key: &str, _: Standing) -> Option<Complaint> {
     let complaint = Complaint::new(format!("[{key}] is not in this version"));
-    complaint.hint("remove this table, and those below it")
+    Some(complaint.hint("remove this table, and those below it"))
 }
 
 fn read_supervisor(supervisor: &mut Supervisor, table: &Table<'_>, base: &Path, findings: &mut Findings) {
-    table.refuse_unknown(
-        known::SUPERVISOR,
-        |key, _| Complaint::new(format!("`{key}` is not in this version")).hint("remove it"),
-        findings,
-    );
+    table.refuse_unknown(known::SUPERVISOR, known::no_refusal, findings);
     supervisor.runtime_dir = table.get("runtime-dir", word, findings).map(|directory| base.join(directory));
     if let Some(control) = table.get("control", word, findings) {
         supervisor.control = PathBuf::from(control);
     }
+    supervisor.front_user = table.get("front-user", word, findings);
     let logs = choice(
         "log",
         &[("auto", Log::Auto), ("human", Log::Human), ("json", Log::Json), ("journald", Log::Journald)],

@@ -7,14 +7,14 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::known::{self, Standing};
+use crate::queue;
 use crate::report::Findings;
 use crate::tree::{Table, choice, choose, number, parsed, shortened, string, word};
-use crate::types::{Breaker, Mode, Pass, Pool, Socket, Then, Workers};
-use crate::values::{self, Complaint, WORKERS_DEFAULT, WORKERS_MAX};
+use crate::types::{Breaker, ClientAbort, Mode, Pass, Pool, Quarantine, RequestId, Retry, Socket, Then, Workers};
+use crate::values::{self, Complaint, WORKERS_DEFAULT, WORKERS_MAX, positive};
 
 /// What each word of `mode` means.
-const MODES: &[(&str, Mode)] = &[("direct", Mode::Direct)];
-const MODES_LATER: &[(&str, &str)] = &[("queue", "write `mode = \"direct\"`")];
+const MODES: &[(&str, Mode)] = &[("queue", Mode::Queue), ("direct", Mode::Direct)];
 const LAUNCHES: &[(&str, ())] = &[("exec", ())];
 const LAUNCHES_LATER: &[(&str, &str)] = &[("zygote", "write `launch = \"exec\"`, or leave it out")];
 
@@ -31,9 +31,21 @@ pub(crate) fn with_defaults(name: &str, command: Vec<String>) -> Pool {
         listen: Vec::new(),
         socket: Socket { mode: 0o660, owner: None, group: None, backlog: 1024 },
         allowed_clients: Vec::new(),
-        mode: Mode::Direct,
+        mode: Mode::Queue,
         pass: Pass::Stdin,
         workers: WORKERS_DEFAULT,
+        concurrency: 1,
+        queue: queue::QUEUE_DEFAULT,
+        quarantine: Quarantine::Exact,
+        retry: Retry::Idempotent,
+        client_abort: ClientAbort::Finish,
+        request_id: RequestId::Make,
+        max_requests: None,
+        request_timeout: queue::REQUEST_TIMEOUT_DEFAULT,
+        slow_request: Some(queue::SLOW_REQUEST_DEFAULT),
+        params: BTreeMap::new(),
+        verify: None,
+        fallback: queue::FALLBACK_DEFAULT,
         umask: 0o022,
         rlimits: BTreeMap::new(),
         max_memory: None,
@@ -57,14 +69,9 @@ pub(crate) fn with_defaults(name: &str, command: Vec<String>) -> Pool {
 
 /// Reads `[pool.NAME]`. What is wrong becomes a finding; the default stands in for it.
 pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Findings) -> Pool {
-    let mode = table.get("mode", choice("mode", MODES, MODES_LATER), findings);
-    table.missing(
-        "mode",
-        Complaint::new(format!("pool `{}`: `mode = \"queue\"`, the default, is not in this version", shortened(name)))
-            .hint("write `mode = \"direct\"`"),
-        findings,
-    );
-    table.refuse_unknown(known::POOL, |key, standing| refusal(key, standing, mode.is_some()), findings);
+    // Where the file's word cannot be read, queue mode stands in for it: it has every key.
+    let mode = table.get("mode", choice("mode", MODES, &[]), findings).unwrap_or(Mode::Queue);
+    table.refuse_unknown(known::POOL, |key, standing| refusal(key, standing, mode), findings);
     table.get(
         "type",
         choice("type", &[("fastcgi", ())], &[("cgi", "run a CGI program by fcgiwrap's command")]),
@@ -74,6 +81,7 @@ pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Fi
 
     let command = read_command(table, findings);
     let mut pool = with_defaults(name, command);
+    pool.mode = mode;
     pool.directory = Some(match table.get("directory", word, findings) {
         Some(directory) => base.join(directory),
         None => base.to_owned(),
@@ -94,18 +102,25 @@ pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Fi
         read_breaker(&mut pool.breaker, &breaker, findings);
     }
     read_codes(&mut pool, table, findings);
+    if mode == Mode::Queue {
+        queue::read(&mut pool, table, base, findings);
+    }
     pool
 }
 
-fn refusal(key: &str, standing: Standing, is_direct: bool) -> Complaint {
-    if standing == Standing::Queue && is_direct {
-        Complaint::new(format!("`{key}` has no meaning in direct mode: there the workers accept requests themselves"))
-            .hint("remove it")
-    } else if standing == Standing::Queue {
-        Complaint::new(format!("`{key}` belongs to queue mode, which is not in this version")).hint("remove it")
-    } else {
-        Complaint::new(format!("`{key}` is not in this version")).hint("remove it")
-    }
+fn refusal(key: &str, standing: Standing, mode: Mode) -> Option<Complaint> {
+    let complaint = match (standing, mode) {
+        (Standing::Built, _) | (Standing::Queue, Mode::Queue) => return None,
+        (Standing::Later, _) => Complaint::new(format!("`{key}` is not in this version")),
+        (Standing::Queue, Mode::Direct) if key == "verify" => {
+            Complaint::new("`verify` in direct mode is not in this version")
+        }
+        (Standing::Queue, Mode::Direct) => Complaint::new(format!(
+            "`{key}` has no meaning in direct mode: there the workers accept requests themselves"
+        )),
+    };
+    let hint = if standing == Standing::Queue { "remove it, or `mode = \"direct\"`" } else { "remove it" };
+    Some(complaint.hint(hint))
 }
 
 fn read_command(table: &Table<'_>, findings: &mut Findings) -> Vec<String> {
@@ -165,7 +180,7 @@ fn read_sockets(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
     );
     pool.pass = table.get("pass", passes, findings).unwrap_or(pool.pass);
     if let Some(socket) = table.table("socket", findings) {
-        socket.refuse_unknown(known::SOCKET, |key, standing| refusal(key, standing, true), findings);
+        socket.refuse_unknown(known::SOCKET, known::no_refusal, findings);
         let mode = socket.get("mode", parsed(values::octal, "0660"), findings);
         pool.socket.mode = mode.unwrap_or(pool.socket.mode);
         pool.socket.owner = socket.get("owner", word, findings);
@@ -189,7 +204,7 @@ fn read_workers(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
             let Some(workers) = table.table("workers", findings) else {
                 return;
             };
-            workers.refuse_unknown(known::WORKERS, |key, standing| refusal(key, standing, true), findings);
+            workers.refuse_unknown(known::WORKERS, known::no_refusal, findings);
             let count = || number(0..=i128::from(WORKERS_MAX));
             pool.workers = Workers {
                 min: workers.get("min", count(), findings).unwrap_or(WORKERS_DEFAULT.min),
@@ -197,42 +212,47 @@ fn read_workers(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
                 step: workers
                     .get("step", number(1..=i128::from(WORKERS_MAX)), findings)
                     .unwrap_or(WORKERS_DEFAULT.step),
-                idle: workers.get("idle", parsed(values::duration, "60s"), findings).unwrap_or(WORKERS_DEFAULT.idle),
+                idle: workers.get("idle", parsed(positive, "60s"), findings).unwrap_or(WORKERS_DEFAULT.idle),
             };
         }
     }
     if findings.is_broken(&path) {
         return;
     }
-    if let Err(complaint) = check_workers(&pool.workers, "workers = ") {
+    if let Err(complaint) = check_workers(&pool.workers, pool.mode, "workers = ") {
         findings.error(&path, complaint.message, complaint.hint);
     }
 }
 
-/// The bounds fit each other, and this version. `assign` stands before the number where workers are written:
+/// The bounds fit each other, the mode, and this version. `assign` stands before the number where workers are written:
 /// `workers = ` or `--workers `.
-pub(crate) fn check_workers(workers: &Workers, assign: &str) -> Result<(), Complaint> {
+pub(crate) fn check_workers(workers: &Workers, mode: Mode, assign: &str) -> Result<(), Complaint> {
     let Workers { min, max, .. } = *workers;
     if max > WORKERS_MAX {
         return Err(Complaint::new(format!("{max} workers are more than {WORKERS_MAX}, the most for one pool")));
     }
     if max == 0 {
-        return Err(Complaint::new("a pool needs at least one worker"));
+        let complaint = Complaint::new("a pool needs at least one worker");
+        return Err(match mode {
+            Mode::Queue if assign.starts_with("--") => complaint.hint(format!("on demand only: `{assign}0..4`")),
+            Mode::Queue => complaint.hint(format!("on demand only: `{assign}{{ min = 0, max = 4 }}`")),
+            Mode::Direct => complaint,
+        });
     }
     if min > max {
         return Err(Complaint::new(format!("workers: min ({min}) passes max ({max})")).hint("write both, min first"));
     }
-    if min == 0 {
-        return Err(Complaint::new("workers on demand (min = 0) are not in this version")
-            .hint(format!("a fixed number: `{assign}{max}`")));
-    }
-    if min != max {
-        return Err(Complaint::new(format!(
-            "a number of workers that grows and shrinks (min {min}, max {max}) is not in this version"
+    let fixed = || format!("a fixed number: `{assign}{max}`; or queue mode, where the number follows the need");
+    match mode {
+        Mode::Direct if min == 0 => {
+            Err(Complaint::new("workers on demand (min = 0) are not in this version of direct mode").hint(fixed()))
+        }
+        Mode::Direct if min != max => Err(Complaint::new(format!(
+            "a number of workers that grows and shrinks (min {min}, max {max}) is not in this version of direct mode"
         ))
-        .hint(format!("a fixed number: `{assign}{max}`")));
+        .hint(fixed())),
+        Mode::Direct | Mode::Queue => Ok(()),
     }
-    Ok(())
 }
 
 fn read_limits(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
@@ -268,14 +288,6 @@ fn read_limits(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
     pool.stop_timeout = stop.unwrap_or(pool.stop_timeout);
 }
 
-/// A duration that is not zero.
-fn positive(text: &str) -> Result<Duration, Complaint> {
-    match values::duration(text)? {
-        Duration::ZERO => Err(Complaint::new("this must be longer than zero")),
-        duration => Ok(duration),
-    }
-}
-
 /// A duration of a second or more.
 fn second(text: &str) -> Result<Duration, Complaint> {
     match values::duration(text)? {
@@ -285,7 +297,7 @@ fn second(text: &str) -> Result<Duration, Complaint> {
 }
 
 fn read_breaker(breaker: &mut Breaker, table: &Table<'_>, findings: &mut Findings) {
-    table.refuse_unknown(known::BREAKER, |key, standing| refusal(key, standing, true), findings);
+    table.refuse_unknown(known::BREAKER, known::no_refusal, findings);
     let duration = || parsed(values::duration, "30s");
     breaker.failures = table.get("failures", number(1..=1_000_000), findings).unwrap_or(breaker.failures);
     breaker.within = table.get("within", parsed(second, "90s"), findings).unwrap_or(breaker.within);
@@ -294,7 +306,7 @@ fn read_breaker(breaker: &mut Breaker, table: &Table<'_>, findings: &mut Finding
     let thens = choice("then", &[("hold", Then::Hold), ("exit", Then::Exit)], &[]);
     breaker.then = table.get("then", thens, findings).unwrap_or(breaker.then);
     if let Some(backoff) = table.table("backoff", findings) {
-        backoff.refuse_unknown(known::BACKOFF, |key, standing| refusal(key, standing, true), findings);
+        backoff.refuse_unknown(known::BACKOFF, known::no_refusal, findings);
         let first = backoff.get("first", parsed(positive, "100ms"), findings);
         breaker.backoff_first = first.unwrap_or(breaker.backoff_first);
         breaker.backoff_max = backoff.get("max", parsed(positive, "30s"), findings).unwrap_or(breaker.backoff_max);
@@ -320,7 +332,7 @@ fn read_codes(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
 
 /// `--mode`: as in the file.
 pub(crate) fn choose_mode(text: &str) -> Result<Mode, Complaint> {
-    choose("mode", MODES, &[("queue", "write --mode direct")], text)
+    choose("mode", MODES, &[], text)
 }
 
 /// `--launch`: as in the file.

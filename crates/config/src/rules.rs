@@ -144,10 +144,10 @@ fn check_addresses(config: &Config, findings: &mut Findings) {
 fn are_same(one: &Listen, other: &Listen) -> bool {
     match (one, other) {
         (Listen::Unix(one), Listen::Unix(other)) => plain(one) == plain(other),
-        (Listen::Tcp(one), Listen::Tcp(other)) => overlap(one, other),
+        (Listen::Tcp(one) | Listen::Http(one), Listen::Tcp(other) | Listen::Http(other)) => overlap(one, other),
         (Listen::Fd(one), Listen::Fd(other)) => one == other,
         (Listen::Systemd(one), Listen::Systemd(other)) => one == other,
-        (Listen::Unix(_) | Listen::Tcp(_) | Listen::Fd(_) | Listen::Systemd(_), _) => false,
+        (Listen::Unix(_) | Listen::Tcp(_) | Listen::Http(_) | Listen::Fd(_) | Listen::Systemd(_), _) => false,
     }
 }
 
@@ -167,6 +167,7 @@ fn shown(listen: &Listen) -> String {
     match listen {
         Listen::Unix(path) => format!("unix:{}", path.display()),
         Listen::Tcp(address) => address.to_string(),
+        Listen::Http(address) => format!("http://{address}"),
         Listen::Fd(fd) => format!("fd:{fd}"),
         Listen::Systemd(name) => format!("systemd:{name}"),
     }

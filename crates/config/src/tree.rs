@@ -90,17 +90,21 @@ impl<'a> Table<'a> {
         value
     }
 
-    /// Refuses every key that is not built: unknown ones with a suggestion.
+    /// Refuses every key that `refusal` refuses, and every unknown one, with a suggestion.
     pub(crate) fn refuse_unknown(
         &self,
         keys: Keys,
-        refusal: impl Fn(&str, Standing) -> Complaint,
+        refusal: impl Fn(&str, Standing) -> Option<Complaint>,
         findings: &mut Findings,
     ) {
         for key in self.keys() {
             match known::standing(keys, key) {
                 Some(Standing::Built) => {}
-                Some(standing) => self.key_error(key, refusal(key, standing), findings),
+                Some(standing) => {
+                    if let Some(complaint) = refusal(key, standing) {
+                        self.key_error(key, complaint, findings);
+                    }
+                }
                 None => {
                     let meant = known::suggestion(keys.iter().map(|(name, _)| *name), key);
                     self.key_error(key, self.unknown(keys, key, meant), findings);

@@ -32,6 +32,9 @@ pub struct Supervisor {
     pub runtime_dir: Option<PathBuf>,
     /// Relative to the runtime directory.
     pub control: PathBuf,
+    /// Who the front is when the supervisor is root; `None` is the default. See
+    /// [`machine::front_user`](crate::machine::front_user).
+    pub front_user: Option<String>,
     /// How messages are written.
     pub log: Log,
     /// What is worth a message.
@@ -85,14 +88,41 @@ pub struct Pool {
     pub listen: Vec<Listen>,
     /// Mode, owner and backlog of the unix sockets (the backlog counts for TCP too).
     pub socket: Socket,
-    /// TCP clients that may connect; empty is everybody. Given to workers as `FCGI_WEB_SERVER_ADDRS`.
+    /// TCP clients that may connect; empty is everybody. In direct mode the workers are asked to see to it
+    /// (`FCGI_WEB_SERVER_ADDRS`), in queue mode the front does, for FastCGI and HTTP.
     pub allowed_clients: Vec<IpAddr>,
     /// Who accepts.
     pub mode: Mode,
     /// How the worker gets its socket.
     pub pass: Pass,
-    /// Bounds of the number of workers.
+    /// Bounds of the number of workers; in direct mode `min` is `max`.
     pub workers: Workers,
+    /// Requests that one worker takes at a time, 1 to 1024. This and all that follows down to `fallback` is for queue
+    /// mode only; in direct mode it has its default and no meaning.
+    pub concurrency: u32,
+    /// Who may wait for a worker.
+    pub queue: Queue,
+    /// Requests that kill workers.
+    pub quarantine: Quarantine,
+    /// What may be given to a second worker when the first died.
+    pub retry: Retry,
+    /// What becomes of a worker whose client has gone.
+    pub client_abort: ClientAbort,
+    /// Whose request id.
+    pub request_id: RequestId,
+    /// Recycle a worker after so many requests (before the jitter); `None` is never.
+    pub max_requests: Option<u64>,
+    /// A worker that takes longer for a request is killed; never zero.
+    pub request_timeout: Duration,
+    /// A request that takes longer is told of; `None` is never.
+    pub slow_request: Option<Duration>,
+    /// Parameters that HTTP and verify requests carry besides the usual ones. Names are of `A-Z 0-9 _`; values have no
+    /// control characters; all together have at most 8 KiB.
+    pub params: BTreeMap<String, String>,
+    /// `[pool.NAME.verify]`.
+    pub verify: Option<Verify>,
+    /// `[pool.NAME.fallback]`.
+    pub fallback: Fallback,
     /// The file mode creation mask of workers.
     pub umask: u32,
     /// Soft and hard limits of workers, by `RLIMIT_` name in lower case without the prefix (`nofile`, `core`, `as` …).
@@ -120,8 +150,10 @@ pub struct Pool {
 pub enum Listen {
     /// `unix:PATH`; a relative path is relative to the runtime directory.
     Unix(PathBuf),
-    /// `ADDR:PORT`, v4 or `[v6]`.
+    /// `ADDR:PORT`, v4 or `[v6]`: FastCGI.
     Tcp(SocketAddr),
+    /// `http://ADDR:PORT`: HTTP/1.1, in queue mode only.
+    Http(SocketAddr),
     /// `fd:N`, inherited.
     Fd(i32),
     /// `systemd:NAME`, from `LISTEN_FDS` and `LISTEN_FDNAMES`.
@@ -144,6 +176,8 @@ pub struct Socket {
 /// `mode = …`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// The front accepts, and gives each request to one worker over that worker's private socket. The default.
+    Queue,
     /// The workers accept on the pool's own socket.
     Direct,
 }
@@ -168,6 +202,105 @@ pub struct Workers {
     pub step: u32,
     /// How long a worker above `min` may be idle.
     pub idle: Duration,
+}
+
+/// `queue = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// So many requests may wait, 0 to 65536; with 0 nobody waits.
+    pub length: u32,
+    /// For so long; never zero.
+    pub timeout: Duration,
+}
+
+/// `quarantine = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quarantine {
+    /// No request is refused for what it did before.
+    Off,
+    /// Requests with the same method, host and URI as some that killed workers are answered in the worker's place.
+    Exact,
+}
+
+/// `retry = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing.
+    Never,
+    /// What no worker has seen a byte of.
+    Unsent,
+    /// That, and GET, HEAD and OPTIONS of which no byte was answered.
+    Idempotent,
+}
+
+/// `client-abort = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAbort {
+    /// The worker finishes, and its output is discarded.
+    Finish,
+    /// The worker is sent TERM.
+    Cancel,
+}
+
+/// `request-id = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestId {
+    /// Our own.
+    Make,
+    /// The client's `X-Request-ID`.
+    Trust,
+}
+
+/// `[pool.NAME.verify]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    /// `GET` and the like: 1 to 32 of `A-Z -`.
+    pub method: String,
+    /// Path and query: begins with `/`, visible ASCII, at most 2048 bytes.
+    pub uri: String,
+    /// The status that is expected.
+    pub status: u16,
+    /// What the body must contain; empty is anything. At most 1024 bytes.
+    pub body: String,
+    /// The answer must be complete within so long; never zero.
+    pub timeout: Duration,
+    /// Which workers must answer it.
+    pub every: Every,
+}
+
+/// `every = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Every {
+    /// Each worker.
+    Each,
+    /// The first of each generation.
+    Generation,
+}
+
+/// `[pool.NAME.fallback]`: what visitors get when nothing serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, absolute; `None` is the front's own page.
+    pub file: Option<PathBuf>,
+    /// Told to clients as `Retry-After`.
+    pub retry_after: Duration,
+}
+
+impl Fallback {
+    /// The media type of the body, by its file's extension; that of the front's own page where there is no file.
+    pub fn content_type(&self) -> &'static str {
+        const HTML: &str = "text/html; charset=utf-8";
+        let Some(file) = &self.file else { return HTML };
+        let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        match extension.to_ascii_lowercase().as_str() {
+            "html" | "htm" => HTML,
+            "txt" => "text/plain; charset=utf-8",
+            "json" => "application/json",
+            _ => "application/octet-stream",
+        }
+    }
 }
 
 /// `[pool.NAME.breaker]`.

@@ -75,6 +75,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Complaint> {
     }
 }
 
+/// A duration that is not zero.
+pub(crate) fn positive(text: &str) -> Result<Duration, Complaint> {
+    match duration(text)? {
+        Duration::ZERO => Err(Complaint::new("this must be longer than zero")),
+        duration => Ok(duration),
+    }
+}
+
 /// `"512MiB"`, `"0"`, in bytes.
 pub(crate) fn size(text: &str) -> Result<u64, Complaint> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -134,15 +142,27 @@ pub(crate) fn listen(text: &str) -> Result<Listen, Complaint> {
                 .hint("the number of an inherited socket: \"fd:3\"")),
         };
     }
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(Complaint::new(format!("listen on {text:?}: not in this version"))
-            .hint("put a web server in front, and listen on a FastCGI address: \"unix:site.sock\""));
+    if let Some(address) = text.strip_prefix("http://") {
+        return tcp(text, address, "http://").map(Listen::Http);
     }
-    match text.parse::<SocketAddr>() {
+    if text.starts_with("https://") {
+        return Err(Complaint::new(format!("{text:?}: steadfast speaks no TLS"))
+            .hint("a web server in front does; listen on FastCGI or on \"http://127.0.0.1:8080\""));
+    }
+    if text.starts_with("http+") || text.starts_with("http:") {
+        return Err(Complaint::new(format!("{text:?} is not an address"))
+            .hint("HTTP is spoken on TCP only: \"http://127.0.0.1:8080\""));
+    }
+    tcp(text, text, "").map(Listen::Tcp)
+}
+
+/// `address` is what of `text` stands behind `scheme`.
+fn tcp(text: &str, address: &str, scheme: &str) -> Result<SocketAddr, Complaint> {
+    match address.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => Err(Complaint::new(format!("{text:?}: port 0 is no port"))
-            .hint("name the port that the web server connects to: 1 to 65535")),
-        Ok(address) => Ok(Listen::Tcp(address)),
-        Err(_) => Err(not_an_address(text)),
+            .hint("name the port that is connected to: 1 to 65535")),
+        Ok(address) => Ok(address),
+        Err(_) => Err(not_an_address(text, address, scheme)),
     }
 }
 
@@ -180,23 +200,35 @@ fn systemd(name: &str) -> Result<Listen, Complaint> {
     }
 }
 
-fn not_an_address(text: &str) -> Complaint {
+fn not_an_address(text: &str, address: &str, scheme: &str) -> Complaint {
     let complaint = Complaint::new(format!("{text:?} is not an address"));
-    let path = text.strip_prefix("unix").unwrap_or(text);
+    if !scheme.is_empty() {
+        if let Some((bare, _)) = address.split_once('/')
+            && bare.parse::<SocketAddr>().is_ok()
+        {
+            return complaint.hint(format!("without a path: \"{scheme}{bare}\""));
+        }
+        if let Ok(host) = address.parse::<IpAddr>() {
+            return complaint.hint(format!("with a port: \"{scheme}{}\"", SocketAddr::new(host, 8080)));
+        }
+    }
+    let path = if scheme.is_empty() { text.strip_prefix("unix").unwrap_or(text) } else { "" };
     if path.contains('/') || path.ends_with(".sock") || path.ends_with(".socket") {
         return complaint.hint(format!("for a unix socket write \"unix:{}\"", path.trim_start_matches(':')));
     }
-    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let (host, port) = address.rsplit_once(':').unwrap_or(("", address));
     match port.parse::<u16>() {
         Ok(port) if matches!(host, "" | "localhost") => {
-            complaint.hint(format!("an address needs its numbers: \"127.0.0.1:{port}\""))
+            complaint.hint(format!("an address needs its numbers: \"{scheme}127.0.0.1:{port}\""))
         }
-        Ok(port) if host == "*" => complaint.hint(format!("for every address write \"0.0.0.0:{port}\"")),
+        Ok(port) if host == "*" => complaint.hint(format!("for every address write \"{scheme}0.0.0.0:{port}\"")),
         Ok(port) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
-            complaint.hint(format!("IPv6 stands in brackets: \"[{host}]:{port}\""))
+            complaint.hint(format!("IPv6 stands in brackets: \"{scheme}[{host}]:{port}\""))
         }
         Ok(_) => complaint.hint("host names are not looked up: write the address in numbers"),
-        Err(_) => complaint.hint("\"unix:PATH\", \"ADDRESS:PORT\", \"systemd:NAME\" or \"fd:NUMBER\""),
+        Err(_) if !scheme.is_empty() => complaint.hint("write \"http://127.0.0.1:8080\""),
+        Err(_) => complaint
+            .hint("\"unix:PATH\", \"ADDRESS:PORT\", \"http://ADDRESS:PORT\", \"systemd:NAME\" or \"fd:NUMBER\""),
     }
 }
 
@@ -205,7 +237,7 @@ pub(crate) fn client(text: &str) -> Result<IpAddr, Complaint> {
     text.parse().map_err(|_| {
         let complaint = Complaint::new(format!("{text:?} is not an IP address"));
         if text.contains('/') {
-            complaint.hint("networks are not possible: FCGI_WEB_SERVER_ADDRS takes single addresses")
+            complaint.hint("networks are not possible: name each address")
         } else {
             complaint.hint("an address in numbers: \"127.0.0.1\"")
         }
@@ -264,6 +296,74 @@ pub(crate) fn variable(name: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// Longest URI of a verify request, in bytes.
+const URI_MAX: usize = 2048;
+
+/// The verify request: method and origin-form URI.
+pub(crate) fn request(text: &str) -> Result<(String, String), Complaint> {
+    let example = "a method, one space and a path: \"GET /health\"";
+    let complaint = |why: &str| Complaint::new(format!("{text:?} is not a request: {why}"));
+    let Some((method, uri)) = text.split_once(' ') else {
+        return Err(match text.starts_with('/') {
+            true if text.len() <= 80 => complaint("it has no method").hint(format!("write \"GET {text}\"")),
+            _ => complaint("it has no path").hint(example),
+        });
+    };
+    let is_method = |method: &str| {
+        (1..=32).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+    };
+    if !is_method(method) {
+        let upper = method.to_ascii_uppercase();
+        let complaint = complaint("its method is none");
+        return Err(if is_method(&upper) && uri.len() <= 80 {
+            complaint.hint(format!("write \"{upper} {uri}\""))
+        } else {
+            complaint.hint(example)
+        });
+    }
+    if uri.starts_with("http://") || uri.starts_with("https://") {
+        let hint = "write the path alone; `params = { SERVER_NAME = \"…\" }` names the host";
+        return Err(complaint("it is sent to the worker itself, not to a host").hint(hint));
+    }
+    if !uri.starts_with('/') {
+        return Err(complaint("the path must begin with /").hint(example));
+    }
+    if uri.len() > URI_MAX {
+        return Err(Complaint::new(format!("a URI of {} bytes is longer than {URI_MAX}", uri.len())));
+    }
+    if let Some(bad) = uri.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+        return Err(complaint(&format!("{bad:?} cannot stand in a URI")).hint("write it as %XX, or leave it out"));
+    }
+    Ok((method.to_owned(), uri.to_owned()))
+}
+
+/// Parameters that belong to each request itself: another value would make the worker read a request that is none.
+const PARAMS_OURS: &[&str] = &["CONTENT_LENGTH", "REQUEST_METHOD"];
+/// Longest name of a parameter, in bytes.
+const PARAM_NAME_MAX: usize = 128;
+
+/// The name of a FastCGI parameter.
+pub(crate) fn param(name: &str) -> Result<(), Complaint> {
+    let is_in = |name: &str| {
+        let is_sign = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        (1..=PARAM_NAME_MAX).contains(&name.len()) && name.bytes().all(is_sign)
+    };
+    if !is_in(name) {
+        let shown: String = name.chars().take(80).collect();
+        let complaint = Complaint::new(format!("{shown:?} cannot be the name of a parameter"));
+        let meant = name.to_ascii_uppercase().replace('-', "_");
+        return Err(if is_in(&meant) && meant.len() <= 80 {
+            complaint.hint(format!("did you mean `{meant}`?"))
+        } else {
+            complaint.hint("1 to 128 of the letters A-Z, digits and _")
+        });
+    }
+    if PARAMS_OURS.contains(&name) {
+        return Err(Complaint::new(format!("the parameter {name} is each request's own")).hint("leave it out"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,6 +415,8 @@ mod tests {
         assert_eq!(listen("unix:a.sock"), Ok(Listen::Unix("a.sock".into())));
         assert_eq!(listen("127.0.0.1:9000"), Ok(Listen::Tcp("127.0.0.1:9000".parse().unwrap())));
         assert_eq!(listen("[::1]:9000"), Ok(Listen::Tcp("[::1]:9000".parse().unwrap())));
+        assert_eq!(listen("http://127.0.0.1:80"), Ok(Listen::Http("127.0.0.1:80".parse().unwrap())));
+        assert_eq!(listen("http://[::]:8080"), Ok(Listen::Http("[::]:8080".parse().unwrap())));
         assert_eq!(listen("fd:3"), Ok(Listen::Fd(3)));
         assert_eq!(listen("fd:0"), Ok(Listen::Fd(0)));
         assert_eq!(listen("systemd:site"), Ok(Listen::Systemd("site".into())));
@@ -334,7 +436,15 @@ mod tests {
             "127.0.0.1:0",
             "127.0.0.1",
             "::1:9000",
-            "http://127.0.0.1:80",
+            "http://",
+            "http://127.0.0.1",
+            "http://127.0.0.1:0",
+            "http://127.0.0.1:80/",
+            "http://localhost:80",
+            "http://unix:/run/x.sock",
+            "http+unix:/run/x.sock",
+            "http:127.0.0.1:80",
+            "https://127.0.0.1:443",
             long.as_str(),
         ] {
             assert!(listen(bad).is_err(), "{bad}");
@@ -353,6 +463,15 @@ mod tests {
         assert!(hint("*:9000").contains("\"0.0.0.0:9000\""));
         assert!(hint("::1:9000").contains("\"[::1]:9000\""));
         assert!(hint("example.org:9000").contains("in numbers"));
+        assert!(hint("http://localhost:80").contains("\"http://127.0.0.1:80\""));
+        assert!(hint("http://:80").contains("\"http://127.0.0.1:80\""));
+        assert!(hint("http://*:80").contains("\"http://0.0.0.0:80\""));
+        assert!(hint("http://::1:80").contains("\"http://[::1]:80\""));
+        assert!(hint("http://127.0.0.1:80/x").contains("\"http://127.0.0.1:80\""));
+        assert!(hint("http://::1").contains("\"http://[::1]:8080\""));
+        assert!(hint("http://x.org").contains("\"http://127.0.0.1:8080\""));
+        assert!(hint("http+unix:/run/x.sock").contains("on TCP only"));
+        assert!(hint("https://127.0.0.1:443").contains("web server"));
     }
 
     #[test]
@@ -362,6 +481,52 @@ mod tests {
         for bad in ["", "x", "2..", "..4", "-1", "2...4", "99999999999"] {
             assert!(workers(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_verify_request_is_a_method_and_a_path() {
+        let good = |text: &str| request(text).map(|(method, uri)| format!("{method}|{uri}"));
+        assert_eq!(good("GET /"), Ok("GET|/".into()));
+        assert_eq!(good("HEAD /a/b?c=d&e=%20"), Ok("HEAD|/a/b?c=d&e=%20".into()));
+        assert_eq!(good("M-SEARCH /*"), Ok("M-SEARCH|/*".into()));
+        assert!(good(&format!("GET /{}", "x".repeat(2047))).is_ok());
+        for bad in [
+            "",
+            "GET",
+            "/health",
+            "GET  /",
+            "get /",
+            "GET health",
+            "GET /a b",
+            "GET /a#b",
+            "GET /ä",
+            "GET /\r\nHost: x",
+            "GET http://x/",
+            "G\u{0}T /",
+            " /",
+            &format!("GET /{}", "x".repeat(2048)),
+            &format!("{} /", "X".repeat(33)),
+        ] {
+            assert!(good(bad).is_err(), "{bad}");
+        }
+        let hint = |text| request(text).unwrap_err().hint.unwrap();
+        assert!(hint("/health").contains("\"GET /health\""));
+        assert!(hint("get /x").contains("\"GET /x\""));
+        assert!(hint("GET https://x/").contains("the path alone"));
+        assert!(hint("GET /a b").contains("%XX"));
+    }
+
+    #[test]
+    fn parameters_have_the_names_of_cgi() {
+        for good in ["SCRIPT_FILENAME", "X", "HTTP_HOST", "A1_", &"X".repeat(128)] {
+            assert_eq!(param(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a b", "A=B", "Ä", "CONTENT_LENGTH", "REQUEST_METHOD", &"X".repeat(129)] {
+            assert!(param(bad).is_err(), "{bad}");
+        }
+        let hint = |name| param(name).unwrap_err().hint.unwrap();
+        assert!(hint("script-filename").contains("`SCRIPT_FILENAME`"));
+        assert!(hint("a b").contains("A-Z"));
     }
 
     #[test]

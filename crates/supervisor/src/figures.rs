@@ -1,26 +1,32 @@
 //! A pool's configuration as the figures that the policy needs.
 
-use steadfast_config::types::{Mode, Pool, Then};
+use steadfast_config::types::{Every, Mode, Pool, Quarantine, Then};
 use steadfast_policy::figures::{self, BreakerFigures, Figures, Launch, Verify};
 
 /// The figures of a pool. Nothing is verified and nothing quarantined in direct mode: nobody sees a request there.
 pub(crate) fn figures(pool: &Pool) -> Figures {
     let breaker = &pool.breaker;
+    let verify = pool.verify.as_ref().filter(|_| pool.mode == Mode::Queue);
     Figures {
         mode: match pool.mode {
+            Mode::Queue => figures::Mode::Queue,
             Mode::Direct => figures::Mode::Direct,
         },
         launch: Launch::Exec,
-        verify: Verify::Never,
+        verify: match verify.map(|verify| verify.every) {
+            None => Verify::Never,
+            Some(Every::Each) => Verify::Each,
+            Some(Every::Generation) => Verify::Generation,
+        },
         min: pool.workers.min,
         max: pool.workers.max,
         step: pool.workers.step,
         idle: pool.workers.idle,
         ready_timeout: pool.ready_timeout,
-        verify_timeout: Figures::default().verify_timeout,
+        verify_timeout: verify.map_or(Figures::default().verify_timeout, |verify| verify.timeout),
         stop_timeout: pool.stop_timeout,
         max_age: pool.max_age,
-        quarantine: false,
+        quarantine: pool.mode == Mode::Queue && pool.quarantine == Quarantine::Exact,
         breaker: BreakerFigures {
             failures: breaker.failures,
             within: breaker.within,
