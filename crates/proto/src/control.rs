@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::exit::ExitCode;
-use crate::status::Status;
+use crate::status::{Quarantined, Status};
 
 /// The version of this protocol.
 pub const VERSION: u32 = 1;
@@ -101,6 +101,23 @@ pub enum Request {
         /// What to do.
         action: BreakerAction,
     },
+    /// The operator's word on requests that kill workers.
+    Quarantine {
+        /// Which pool.
+        pool: String,
+        /// What to do.
+        action: QuarantineAction,
+    },
+}
+
+/// What to do about a quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuarantineAction {
+    /// Name the requests. Answered by `quarantine`.
+    List,
+    /// Give them to workers again, and forget all suspects.
+    Clear,
 }
 
 /// What to do to a breaker.
@@ -127,6 +144,11 @@ pub enum Answer {
         /// It.
         status: Status,
     },
+    /// Requests that are kept from workers.
+    Quarantine {
+        /// They.
+        requests: Vec<Quarantined>,
+    },
     /// One event.
     Event {
         /// It.
@@ -145,7 +167,7 @@ impl Answer {
     /// Whether nothing comes after it.
     pub const fn is_final(&self) -> bool {
         match self {
-            Answer::Done { .. } | Answer::Status { .. } | Answer::Error(_) => true,
+            Answer::Done { .. } | Answer::Status { .. } | Answer::Quarantine { .. } | Answer::Error(_) => true,
             Answer::Event { .. } | Answer::Progress { .. } => false,
         }
     }
@@ -238,6 +260,7 @@ pub fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
         "scale" => parse::<Scale>(line).map(|o| Request::Scale { pool: o.pool, min: o.min, max: o.max }),
         "drain" => parse::<Seat>(line).map(|o| Request::Drain { pool: o.pool, slot: o.slot }),
         "kill" => parse::<Seat>(line).map(|o| Request::Kill { pool: o.pool, slot: o.slot }),
+        "quarantine" => parse::<Quarantine>(line).map(|o| Request::Quarantine { pool: o.pool, action: o.action }),
         "breaker" => parse::<Breaker>(line).map(|o| Request::Breaker { pool: o.pool, action: o.action }),
         unknown => Err(unknown_request(unknown)),
     }?;
@@ -258,6 +281,7 @@ impl Request {
             | Request::Scale { pool, .. }
             | Request::Drain { pool, .. }
             | Request::Kill { pool, .. }
+            | Request::Quarantine { pool, .. }
             | Request::Breaker { pool, .. } => Some(pool),
         }
     }
@@ -343,6 +367,11 @@ struct Scale {
 struct Seat {
     pool: String,
     slot: u32,
+}
+#[derive(Deserialize)]
+struct Quarantine {
+    pool: String,
+    action: QuarantineAction,
 }
 #[derive(Deserialize)]
 struct Breaker {

@@ -267,6 +267,12 @@ pub struct Requests {
     pub lost: u64,
     /// Answered by the fallback.
     pub fallback: u64,
+    /// Refused because they kill workers.
+    #[serde(default)]
+    pub quarantined: u64,
+    /// Their client had gone before the answer was complete.
+    #[serde(default)]
+    pub aborted: u64,
 }
 
 /// How long requests take.
