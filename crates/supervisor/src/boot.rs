@@ -89,7 +89,7 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
     let launch = Launch::new(config, pool, directory, rustix::process::geteuid().is_root())?;
     let pins = launch.pin(pool)?;
     let mut listeners = Vec::new();
-    for number in 0..pool.listen.len() {
+    for number in 0..launch.sockets() {
         let path = private.0.join(format!("{}-{number}", pool.name));
         let spec = UnixSpec { path, mode: 0o600, uid: None, gid: None, backlog: 8 };
         listeners.push(Listener::bind_unix(&spec).map_err(|error| error.to_string())?);

@@ -1,6 +1,7 @@
 //! Buries dead workers: reads what must be read before reaping, ends what is left of the group, reaps, tells the policy.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use steadfast_policy::class::Exit;
 use steadfast_policy::event::Event as Fact;
@@ -9,6 +10,7 @@ use steadfast_proto::status::{STDERR_BYTES_MAX, STDERR_LINES_MAX};
 
 use crate::children::{Ended, Kill, ended, next_dead, reap, reap_pid, signal_group};
 use crate::evidence;
+use crate::front::{process, tell};
 use crate::links;
 use crate::output::Lines;
 use crate::relay;
@@ -19,6 +21,8 @@ use crate::timers::Timer;
 const STRANGERS: usize = 64;
 /// Bytes of one line in a report: four such fit into it.
 const STDERR_LINE_MAX: usize = 1000;
+/// The policy waits shorter than this for the front's word on a dead worker.
+const KEPT: Duration = Duration::from_secs(5);
 /// SIGKILL, as waitid tells it.
 const SIGKILL: u8 = 9;
 
@@ -31,18 +35,21 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     let pid = worker.pid;
     links::last_words(shell, id);
     relay::last_words(shell, id);
-    evidence::gather(shell, id, end);
+    if is_direct(shell, id) {
+        evidence::gather(shell, id, end);
+    }
     // What the worker leaves behind in its group would go on holding the pool's listener. The group is its own as long
     // as the leader is not reaped; whoever wants to outlive a worker makes a session of its own.
     let _ = signal_group(pid, Kill::Kill);
     let Some(worker) = shell.workers.remove(id) else {
         return;
     };
-    for timer in [Timer::Probe(id), Timer::Drain(id), Timer::Output(id)] {
+    for timer in [Timer::Probe(id), Timer::Drain(id), Timer::Output(id), Timer::Adopt(id)] {
         shell.timers.clear(timer);
     }
     if let Some(pool) = shell.pools.get_mut(worker.pool) {
         pool.ready.remove(&id);
+        pool.members.remove(&id);
     }
     let exit = match reap(worker.pidfd.as_fd()) {
         Ok(Some(Ended::Code(code))) => Exit::Code(code),
@@ -59,8 +66,22 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     if stderr.is_empty() {
         stderr = last_lines(&worker.stdout.lines);
     }
-    shell.corpses.insert(id, Corpse { pid: Some(pid.get()), word: worker.word.clone(), stderr, ended });
+    let word = worker.word.clone();
+    let mut corpse = Corpse { pid: Some(pid.get()), word, stderr, ended, pool: Some(worker.pool), ..Corpse::default() };
+    if let Some(queued) = &worker.queued {
+        corpse.request = queued.doomed.clone();
+        corpse.kept_until = Some(shell.now.after(KEPT));
+        queued.private.unlink();
+    }
+    shell.corpses.insert(id, corpse);
     shell.facts.push_back(Fact::WorkerExited { worker: id, exit, oom });
+    if let Some(queued) = &worker.queued {
+        tell::gone(shell, id, queued.life);
+    }
+}
+
+fn is_direct(shell: &Shell, id: WorkerId) -> bool {
+    shell.workers.get(id).is_some_and(|worker| worker.queued.is_none())
 }
 
 /// The kernel's counter is read at each death, so that an OOM kill long ago does not explain the next `kill -9`.
@@ -97,6 +118,10 @@ fn cut(line: &str) -> String {
 pub(crate) fn strangers(shell: &mut Shell) -> bool {
     for _ in 0..STRANGERS {
         match next_dead() {
+            Ok(Some(pid)) if shell.front.life.as_ref().is_some_and(|life| life.pid == pid) => {
+                let number = shell.front.serving();
+                process::died(shell, number);
+            }
             Ok(Some(pid)) => match shell.workers.by_pid(pid) {
                 // The kernel shows the first dead child until it is reaped: the worker first, then the others.
                 Some(worker) => died(shell, worker),

@@ -1,5 +1,7 @@
 //! A pool's configuration as the figures that the policy needs.
 
+use std::time::Duration;
+
 use steadfast_config::types::{Every, Mode, Pool, Quarantine, Then};
 use steadfast_policy::figures::{self, BreakerFigures, Figures, Launch, Verify};
 
@@ -23,7 +25,11 @@ pub(crate) fn figures(pool: &Pool) -> Figures {
         step: pool.workers.step,
         idle: pool.workers.idle,
         ready_timeout: pool.ready_timeout,
-        verify_timeout: verify.map_or(Figures::default().verify_timeout, |verify| verify.timeout),
+        verify_timeout: match verify {
+            // The front's own deadline comes first, and says what was wrong.
+            Some(verify) => verify.timeout + Duration::from_secs(1),
+            None => Figures::default().verify_timeout,
+        },
         stop_timeout: pool.stop_timeout,
         max_age: pool.max_age,
         quarantine: pool.mode == Mode::Queue && pool.quarantine == Quarantine::Exact,

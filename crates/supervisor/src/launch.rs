@@ -10,6 +10,7 @@ use steadfast_config::types::{Config, Listen, Pass as PassBy, Pool};
 use crate::children::Nofile;
 use crate::environment::Environment;
 use crate::files::{Execute, Pins, open_directory};
+use crate::front::settings;
 use crate::spawn::{self, Credentials, Directory, Limit, Pass, Spawned, WorkerSpec};
 use crate::spawn_error::SpawnError;
 use crate::users::{self, User};
@@ -67,8 +68,21 @@ impl Launch {
             umask: pool.umask,
             rlimits: limits,
             pass: pool.pass,
-            names: pool.listen.iter().map(|listen| socket_name(listen, &pool.name)).collect(),
+            names: match settings::is_queued(pool) {
+                true => vec![pool.name.clone()],
+                false => pool.listen.iter().map(|listen| socket_name(listen, &pool.name)).collect(),
+            },
         })
+    }
+
+    /// Who the workers are; `None` is who we are.
+    pub(crate) fn user(&self) -> Option<u32> {
+        self.credentials.as_ref().map(|credentials| credentials.uid)
+    }
+
+    /// How many sockets a worker is given.
+    pub(crate) fn sockets(&self) -> usize {
+        self.names.len()
     }
 
     /// Finds and pins what a generation is made of. Errors are for people.
@@ -151,7 +165,8 @@ fn known_group(name: &str) -> Result<u32, String> {
     }
 }
 
-fn credentials(user: &User, group: Option<&str>) -> Result<Credentials, String> {
+/// Everything that a process of this user is.
+pub(crate) fn credentials(user: &User, group: Option<&str>) -> Result<Credentials, String> {
     let gid = match group {
         Some(name) => known_group(name)?,
         None => user.gid,
@@ -170,7 +185,8 @@ fn environment(pool: &Pool, user: Option<&User>) -> Environment {
         environment.set(name, OsStr::new(value));
     }
     let is_tcp = pool.listen.iter().any(|listen| matches!(listen, Listen::Tcp(_)));
-    if is_tcp && !pool.allowed_clients.is_empty() {
+    // The worker knows the front only, which comes over a unix socket.
+    if is_tcp && !pool.allowed_clients.is_empty() && !settings::is_queued(pool) {
         let clients: Vec<String> = pool.allowed_clients.iter().map(ToString::to_string).collect();
         environment.set("FCGI_WEB_SERVER_ADDRS", OsStr::new(&clients.join(",")));
     }
@@ -181,6 +197,6 @@ fn environment(pool: &Pool, user: Option<&User>) -> Environment {
 fn socket_name(listen: &Listen, pool: &str) -> String {
     match listen {
         Listen::Systemd(name) => name.clone(),
-        Listen::Unix(_) | Listen::Tcp(_) | Listen::Fd(_) => pool.to_owned(),
+        Listen::Unix(_) | Listen::Tcp(_) | Listen::Http(_) | Listen::Fd(_) => pool.to_owned(),
     }
 }

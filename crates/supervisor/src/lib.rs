@@ -12,6 +12,7 @@ pub mod events;
 mod evidence;
 mod figures;
 mod files;
+mod front;
 pub mod inherited;
 mod launch;
 mod leaving;

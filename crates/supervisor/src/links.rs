@@ -148,6 +148,7 @@ pub(crate) fn broken(shell: &mut Shell, id: WorkerId) {
             signal: None,
             name: word.name,
             message: word.message,
+            request: None,
             at: now,
             stderr: Vec::new(),
         });

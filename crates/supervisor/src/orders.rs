@@ -6,6 +6,7 @@ use steadfast_policy::ids::PoolId;
 
 use crate::events::event::Event;
 use crate::events::kind::Kind;
+use crate::front::{process, settings, tell};
 use crate::leaving;
 use crate::report;
 use crate::shell::Shell;
@@ -27,24 +28,21 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         Command::StartWorker { worker, source: Source::Zygote(_), .. } => {
             shell.facts.push_back(Fact::SpawnFailed { worker, fault: SpawnFault::Zygote, files: Files::Noted });
         }
-        Command::DrainWorker { worker } => leaving::drain(shell, worker),
+        Command::VerifyWorker { worker } => tell::verify(shell, worker),
+        Command::AdmitWorker { worker } => tell::admit(shell, worker),
+        Command::DrainWorker { worker } => tell::drain(shell, worker),
         Command::TerminateWorker { worker } => leaving::terminate(shell, worker),
         Command::KillWorker { worker } => leaving::kill(shell, worker),
         Command::Report(note) => report::report(shell, note),
         Command::ForgetPool { pool } => forget(shell, pool),
         Command::Leave { pool } => leave(shell, pool),
-        Command::Finish => shell.is_finished = true,
-        // A direct worker admits itself, and without a front nobody can be given a fallback, a verify request or a
-        // quarantine: the figures of every pool of this version say so, and the policy does not order it.
-        Command::AdmitWorker { .. }
-        | Command::VerifyWorker { .. }
-        | Command::StartZygote { .. }
-        | Command::QuitZygote { .. }
-        | Command::KillZygote { .. }
-        | Command::SetFallback { .. }
-        | Command::WatchRequest { .. }
-        | Command::QuarantineRequest { .. }
-        | Command::ReleaseRequest { .. } => {}
+        Command::Finish => process::finish(shell),
+        Command::SetFallback { pool, on } => tell::fallback(shell, pool, on),
+        Command::WatchRequest { pool, request } => tell::watch(shell, pool, request),
+        Command::QuarantineRequest { pool, request, until } => tell::quarantine(shell, pool, request, until),
+        Command::ReleaseRequest { pool, request } => tell::release(shell, pool, request),
+        // No figures of this version ask for a zygote, and the policy does not order one.
+        Command::StartZygote { .. } | Command::QuitZygote { .. } | Command::KillZygote { .. } => {}
     }
 }
 
@@ -52,8 +50,16 @@ fn forget(shell: &mut Shell, pool: PoolId) {
     shell.timers.clear(Timer::Memory(pool));
     shell.unsettled.remove(&pool);
     let before = shell.pools.sockets();
-    if shell.pools.remove(pool).is_some() {
+    if let Some(gone) = shell.pools.remove(pool) {
         start::close_unused(shell, &before);
+        if settings::is_queued(&gone.plan.config) {
+            tell::pool_gone(shell, pool);
+            // Another of that name may have come meanwhile.
+            if shell.pools.named(&gone.name).is_none() {
+                shell.front.rooms.close(&gone.name);
+            }
+            process::unwant(shell);
+        }
     }
 }
 
@@ -66,4 +72,5 @@ fn leave(shell: &mut Shell, pool: PoolId) {
     };
     shell.emit(Event::new(Kind::SupervisorStopping).reason(reason));
     shell.notify.stopping();
+    tell::stop(shell);
 }

@@ -108,6 +108,14 @@ impl Lines {
         }
     }
 
+    /// Takes whole lines that came another way, within the same limits.
+    pub(crate) fn hear(&mut self, text: &[u8], now: u64, out: &mut Vec<String>) {
+        self.take(text, now, out);
+        if !text.ends_with(b"\n") {
+            self.take(b"\n", now, out);
+        }
+    }
+
     /// The unfinished last line, when no more will come.
     pub fn finish(&mut self, now: u64, out: &mut Vec<String>) {
         if !self.partial.is_empty() {

@@ -21,6 +21,14 @@ pub(crate) enum Token {
     Directories,
     /// A public listener no longer listens.
     Listener(u64),
+    /// The channel of the front's life with this number.
+    Front(u64),
+    /// The front's stdout.
+    FrontStdout(u64),
+    /// The front's stderr.
+    FrontStderr(u64),
+    /// The front has died.
+    FrontExit(u64),
     /// A worker's link.
     Link(WorkerId),
     /// A worker's stdout.
@@ -52,6 +60,10 @@ impl Token {
             Token::Control => (7, 0),
             Token::Connection(id) => (8, id),
             Token::Log => (9, 0),
+            Token::Front(life) => (10, life),
+            Token::FrontStdout(life) => (11, life),
+            Token::FrontStderr(life) => (12, life),
+            Token::FrontExit(life) => (13, life),
         };
         // 2^56 worker lives last two million years at a thousand a second.
         (id << KIND_BITS) | kind
@@ -70,6 +82,10 @@ impl Token {
             7 => Token::Control,
             8 => Token::Connection(id),
             9 => Token::Log,
+            10 => Token::Front(id),
+            11 => Token::FrontStdout(id),
+            12 => Token::FrontStderr(id),
+            13 => Token::FrontExit(id),
             _ => return None,
         })
     }
@@ -169,6 +185,10 @@ mod tests {
             Token::Control,
             Token::Connection(9),
             Token::Log,
+            Token::Front(1),
+            Token::FrontStdout(2),
+            Token::FrontStderr(3),
+            Token::FrontExit(4),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }

@@ -1,6 +1,6 @@
 //! The pools: what the policy's numbers stand for, and what each generation of a pool is made of.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
 use steadfast_policy::time::Instant;
 
 use crate::files::Pins;
+use crate::front::queue::Queue;
 use crate::launch::Launch;
 use crate::listener::Listener;
 
@@ -25,6 +26,15 @@ pub(crate) struct Socket {
     pub(crate) made: Made,
     /// The socket.
     pub(crate) listener: Rc<RefCell<Listener>>,
+    /// How often it was bound again.
+    pub(crate) renewed: Rc<Cell<u32>>,
+}
+
+impl Socket {
+    /// Its number for the front, another one after each binding.
+    pub(crate) fn front_id(&self) -> u64 {
+        (self.id << 32) | u64::from(self.renewed.get())
+    }
 }
 
 /// What a socket was made with.
@@ -73,6 +83,8 @@ pub(crate) struct LastExit {
     pub(crate) name: Option<String>,
     /// Its own word, or why it could not be started.
     pub(crate) message: Option<String>,
+    /// The request that it had in hand.
+    pub(crate) request: Option<String>,
     /// When.
     pub(crate) at: Instant,
     /// Its last lines, few enough for the status document.
@@ -90,6 +102,10 @@ pub(crate) struct Pool {
     pub(crate) plan: Plan,
     /// The generations from which a worker may still be started.
     pub(crate) generations: BTreeMap<GenerationId, Generation>,
+    /// Its workers that live.
+    pub(crate) members: BTreeSet<WorkerId>,
+    /// What the front tells of its requests.
+    pub(crate) queue: Queue,
     /// Its ready workers.
     pub(crate) ready: BTreeSet<WorkerId>,
     /// The ready worker that was asked last for evidence of service, or looked at last for its memory.
@@ -112,6 +128,8 @@ impl Pool {
             name: Arc::from(plan.config.name.as_str()),
             plan,
             generations: BTreeMap::new(),
+            members: BTreeSet::new(),
+            queue: Queue::default(),
             ready: BTreeSet::new(),
             asked: WorkerId(0),
             exits: BTreeMap::new(),

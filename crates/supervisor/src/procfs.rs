@@ -170,6 +170,28 @@ impl Procfs {
         })
     }
 
+    /// Where its main thread is, in words: the system call, the kernel function in which it waits, and to root the whole
+    /// way to there.
+    pub fn place(&mut self, pid: Pid) -> Option<String> {
+        let mut words = match self.syscall(pid)? {
+            Syscall::Running => "the worker runs".to_owned(),
+            Syscall::Blocked { number, first_arg } => match call_name(number) {
+                Some((name, true)) => format!("the worker waits in {name}(fd {first_arg})"),
+                Some((name, false)) => format!("the worker waits in {name}"),
+                None => format!("the worker waits in system call {number}"),
+            },
+        };
+        let wchan = self.read(pid, "wchan").map(|text| String::from_utf8_lossy(text).trim().to_owned());
+        if let Some(wchan) = wchan.filter(|wchan| !wchan.is_empty() && wchan != "0") {
+            let _infallible = std::fmt::Write::write_fmt(&mut words, format_args!(", kernel function {wchan}"));
+        }
+        let stack = self.read(pid, "stack").map(|text| frames(&String::from_utf8_lossy(text)));
+        if let Some(stack) = stack.filter(|stack| !stack.is_empty()) {
+            let _infallible = std::fmt::Write::write_fmt(&mut words, format_args!(", stack {stack}"));
+        }
+        Some(crate::output::escape(words.as_bytes(), PLACE_MAX))
+    }
+
     /// How many processes the kernel has killed for memory since boot, on this whole machine.
     pub fn oom_kills(&mut self) -> Option<u64> {
         let text = self.read_path(b"/proc/vmstat\0")?;
@@ -198,6 +220,55 @@ impl Procfs {
         }
         self.buffer.get(..filled)
     }
+}
+
+/// Bytes of a place in words.
+const PLACE_MAX: usize = 1024;
+
+/// A system call's name, and whether its first argument is an fd, of those in which a program mostly waits.
+fn call_name(number: i64) -> Option<(&'static str, bool)> {
+    Some(match number {
+        libc::SYS_read => ("read", true),
+        libc::SYS_write => ("write", true),
+        libc::SYS_recvfrom => ("recvfrom", true),
+        libc::SYS_recvmsg => ("recvmsg", true),
+        libc::SYS_sendto => ("sendto", true),
+        libc::SYS_sendmsg => ("sendmsg", true),
+        libc::SYS_connect => ("connect", true),
+        libc::SYS_accept => ("accept", true),
+        libc::SYS_accept4 => ("accept4", true),
+        libc::SYS_flock => ("flock", true),
+        libc::SYS_fcntl => ("fcntl", true),
+        libc::SYS_fsync => ("fsync", true),
+        libc::SYS_fdatasync => ("fdatasync", true),
+        libc::SYS_openat => ("openat", false),
+        libc::SYS_futex => ("futex", false),
+        libc::SYS_nanosleep => ("nanosleep", false),
+        libc::SYS_clock_nanosleep => ("clock_nanosleep", false),
+        libc::SYS_wait4 => ("wait4", false),
+        libc::SYS_ppoll => ("ppoll", false),
+        libc::SYS_pselect6 => ("pselect6", false),
+        libc::SYS_epoll_pwait => ("epoll_pwait", true),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll => ("poll", false),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_select => ("select", false),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait => ("epoll_wait", true),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_pause => ("pause", false),
+        _ => return None,
+    })
+}
+
+/// The kernel functions of `/proc/PID/stack`, the innermost first, without addresses and offsets.
+fn frames(stack: &str) -> String {
+    let functions = stack.lines().filter_map(|line| {
+        let function = line.split_once("] ").map_or(line, |(_, function)| function);
+        let function = function.split(['+', ' ']).next()?;
+        (!function.is_empty() && !function.starts_with("0x")).then_some(function)
+    });
+    functions.take(12).collect::<Vec<_>>().join(" < ")
 }
 
 fn parse_syscall(text: &[u8]) -> Option<Syscall> {
@@ -354,6 +425,23 @@ mod tests {
         assert_eq!(procfs.catches_term(pid_of(&plain)), Some(false));
         end(deaf);
         end(plain);
+    }
+
+    #[test]
+    fn where_a_worker_waits_is_told_in_words() {
+        let mut procfs = Procfs::new();
+        let reading = perl("", "sysread(STDIN, $x, 1)");
+        let pid = pid_of(&reading);
+        let told = (0..100_000).find_map(|_| {
+            std::thread::yield_now();
+            procfs.place(pid).filter(|place| place.starts_with("the worker waits in read(fd 0)"))
+        });
+        assert!(told.is_some(), "{:?}", procfs.place(pid));
+        end(reading);
+        assert_eq!(procfs.place(pid), None);
+        let stack = "[<0>] do_nanosleep+0x67/0x190\n[<0>] hrtimer_nanosleep+0xbe/0x1a0\n";
+        assert_eq!(frames(stack), "do_nanosleep < hrtimer_nanosleep");
+        assert_eq!(frames(""), "");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Sees when a worker can take a request: by its word, else by its main thread waiting in the kernel, or by a request in
-//! its hands.
+//! its hands. In queue mode, where each has a socket of its own: by the front's first connection, when it is accepted.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::connections;
 use crate::evidence;
+use crate::front::diag::Waiting;
 use crate::relay;
 use crate::shell::Shell;
 use crate::timers::Timer;
@@ -27,10 +28,23 @@ pub(crate) fn interval(looks: u32) -> Duration {
     Duration::from_millis(1 << looks.min(6))
 }
 
-/// Looks from now on.
+/// Looks from now on; at a worker of queue mode only when the front has connected to it.
 pub(crate) fn begin(shell: &mut Shell, worker: WorkerId) {
+    if shell.workers.get(worker).is_some_and(|worker| worker.queued.is_some()) {
+        return;
+    }
     let at = shell.clock.now().after(interval(0));
     shell.timers.set(Timer::Probe(worker), at);
+}
+
+/// The front has connected to its private socket: an accept queue that is empty from now on has been accepted from.
+pub(crate) fn connected(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get_mut(id).filter(|worker| worker.ready.is_none() && !worker.speaks) else {
+        return;
+    };
+    worker.looks = 0;
+    let at = shell.clock.now().after(interval(0));
+    shell.timers.set(Timer::Probe(id), at);
 }
 
 /// A look.
@@ -46,6 +60,20 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     let now = shell.clock.now();
     let has_said_something =
         worker.link.as_ref().is_some_and(|link| ioctl_fionread(&link.fd).is_ok_and(|left| left > 0));
+    if let Some(queued) = &worker.queued {
+        let again = match shell.front.diag.waiting(queued.private.inode) {
+            _ if !queued.is_connected => return,
+            Waiting::Connections(_) | Waiting::Nothing if has_said_something => now.after(interval(0)),
+            Waiting::Connections(0) => return seen(shell, id),
+            Waiting::Connections(_) | Waiting::Nothing if now.since(started) < YOUNG => {
+                now.after(interval(looks).min(YOUNG_INTERVAL))
+            }
+            Waiting::Connections(_) | Waiting::Nothing => now.after(interval(looks)),
+            Waiting::Unknown if now.since(started) >= BLIND => return seen(shell, id),
+            Waiting::Unknown => started.after(BLIND),
+        };
+        return shell.timers.set(Timer::Probe(id), again);
+    }
     let again = match shell.procfs.syscall(pid) {
         // It may be its hello: who speaks is ready by its word only.
         Some(_) if has_said_something => now.after(interval(0)),
@@ -75,7 +103,9 @@ pub(crate) fn seen(shell: &mut Shell, id: WorkerId) {
     }
     worker.ready = Some(now);
     worker.looks = 0;
-    evidence::begin(shell, id);
+    if worker.queued.is_none() {
+        evidence::begin(shell, id);
+    }
     if let Some(pool) = shell.pool_of(id) {
         pool.ready.insert(id);
     }

@@ -62,6 +62,16 @@ pub(crate) fn readable(shell: &mut Shell, id: WorkerId, stream: Stream) {
     }
 }
 
+/// What a worker wrote to stderr through FastCGI, which the front has read.
+pub(crate) fn by_front(shell: &mut Shell, id: WorkerId, text: &[u8]) {
+    let now = shell.now.as_nanos();
+    let mut lines = Vec::new();
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.stderr.lines.hear(text, now, &mut lines);
+    }
+    say(shell, id, Stream::Stderr, lines);
+}
+
 /// A flooder has rested: both of its streams are heard again.
 pub(crate) fn rested(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get(id) else {

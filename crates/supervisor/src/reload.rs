@@ -9,6 +9,7 @@ use steadfast_config::command_line::{self, CommandLine};
 use steadfast_config::load::{self, Context, Examined, Loaded};
 use steadfast_config::machine::{self, Machine};
 use steadfast_config::report::Report;
+use steadfast_config::types::{self as config, Config};
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::PoolId;
 use steadfast_proto::control::Refusal;
@@ -17,6 +18,7 @@ use steadfast_proto::exit::ExitCode;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
 use crate::figures::figures;
+use crate::front::{process, settings, tell};
 use crate::inherited::Inherited;
 use crate::launch::{Launch, Names};
 use crate::memory;
@@ -146,8 +148,10 @@ pub(crate) fn plan(
     let known: BTreeSet<u64> = shell.pools.sockets().iter().map(|socket| socket.id).collect();
     let mut plans: Vec<Plan> = Vec::new();
     for pool in config.pools.values().filter(|pool| only.is_none_or(|only| only == pool.name)) {
-        let made = Launch::new(config, pool, &source.directory, source.is_root)
-            .map_err(|message| Refused { message: format!("pool {}: {message}", pool.name), exit_code: 78 })
+        let refused = |message: String| Refused { message: format!("pool {}: {message}", pool.name), exit_code: 78 };
+        let made = room(shell, source, config, pool)
+            .and_then(|()| Launch::new(config, pool, &source.directory, source.is_root))
+            .map_err(refused)
             .and_then(|launch| {
                 let opened =
                     sockets::open(&mut shell.pools, &mut source.inherited, pool, &source.runtime_dir, source.is_root);
@@ -167,6 +171,26 @@ pub(crate) fn plan(
     Ok(plans)
 }
 
+/// What a pool of queue mode needs besides: a front, and a directory for its workers' sockets. The mode of a pool that
+/// runs cannot change: its sockets cannot be in two hands.
+fn room(shell: &mut Shell, source: &Source, config: &Config, pool: &config::Pool) -> Result<(), String> {
+    let known = shell.pools.named(&pool.name).filter(|known| !known.is_leaving);
+    if let Some(known) = known
+        && known.plan.config.mode != pool.mode
+    {
+        return Err(
+            "its `mode` cannot change while it runs: stop the supervisor and start it again, or give the pool \
+                    another name and other addresses"
+                .to_owned(),
+        );
+    }
+    if settings::is_queued(pool) {
+        process::settle(shell, config, source.is_root)?;
+        shell.front.rooms.open(&pool.name)?;
+    }
+    Ok(())
+}
+
 /// Nothing can fail any more: the pools get their new plans, and the policy is told.
 pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) -> Vec<PoolId> {
     let names: BTreeSet<String> = plans.iter().map(|plan| plan.config.name.clone()).collect();
@@ -182,6 +206,7 @@ pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) ->
                 let problems = sockets::adjust(&pool.plan.sockets, &before.sockets);
                 problems.into_iter().for_each(|problem| shell.warn(problem));
                 shell.facts.push_back(Fact::ReloadRequested { pool: id, figures });
+                tell::pool(shell, id);
                 id
             }
             None => {
@@ -189,6 +214,7 @@ pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) ->
                 shell.pools.insert(Pool::new(id, plan));
                 shell.unsettled.insert(id);
                 shell.facts.push_back(Fact::PoolAdded { pool: id, figures });
+                tell::pool(shell, id);
                 id
             }
         };
@@ -198,6 +224,7 @@ pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) ->
     if only.is_none() {
         remove_others(shell, &names);
     }
+    process::want(shell);
     coming
 }
 
@@ -213,6 +240,7 @@ fn remove_others(shell: &mut Shell, names: &BTreeSet<String>) {
             && !std::mem::replace(&mut pool.is_leaving, true)
         {
             shell.facts.push_back(Fact::RemovalRequested { pool: id });
+            tell::pool(shell, id);
         }
     }
 }

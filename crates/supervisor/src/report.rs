@@ -9,6 +9,7 @@ use steadfast_policy::note::{Note, Place, Purpose, Reason};
 
 use crate::events::event::Event;
 use crate::events::kind::Kind;
+use crate::front::tell;
 use crate::pools::LastExit;
 use crate::shell::{Corpse, Outcome, OutcomeKind, Shell};
 use crate::start;
@@ -75,11 +76,15 @@ pub(crate) fn report(shell: &mut Shell, note: Note) {
             let message = format!("woken {} too late; all deadlines were moved", words::duration(by));
             shell.emit(Event::new(Kind::SupervisorLate).message(message));
         }
-        // Nothing of this version has a zygote or sees requests, so the policy has nothing to note of them.
-        Note::ZygoteStarted { .. }
-        | Note::ZygoteReady { .. }
-        | Note::ZygoteExited { .. }
-        | Note::RequestQuarantined { .. } => {}
+        Note::RequestQuarantined { pool, request, kills, until } => {
+            let wait = words::duration(until.since(shell.now));
+            let message = format!("it has killed {kills} workers; it is refused for {wait}");
+            let line = shell.pools.get(pool).map(|pool| pool.queue.line(request));
+            let event = shell.event_in(Kind::RequestQuarantined, pool).message(message);
+            shell.emit(event.request(line.unwrap_or_default()));
+        }
+        // No figures of this version ask for a zygote, so the policy has nothing to note of one.
+        Note::ZygoteStarted { .. } | Note::ZygoteReady { .. } | Note::ZygoteExited { .. } => {}
     }
 }
 
@@ -150,6 +155,9 @@ fn exited(
     if let Some(message) = &last.message {
         event = event.message(message.clone());
     }
+    if let Some(request) = &last.request {
+        event = event.request(request.clone());
+    }
     if files_changed {
         event = event.reason("its files had changed on disk");
     }
@@ -189,6 +197,7 @@ fn last_exit(shell: &Shell, place: Place, class: Class, exit: Option<Exit>, corp
         signal,
         name: word.name.or(configured),
         message: word.message,
+        request: corpse.request.clone(),
         at: shell.now,
         stderr: corpse.stderr.clone(),
     }
@@ -260,7 +269,9 @@ fn go_back(shell: &mut Shell, pool: PoolId, from: GenerationId, to: Option<Gener
     if let Some(serving) = serving {
         pool.plan = serving.plan.clone();
     }
+    let id = pool.id;
     start::close_unused(shell, &before);
+    tell::pool(shell, id);
 }
 
 /// A reason in words, with the last failure where that is what it speaks of.

@@ -18,6 +18,9 @@ use crate::control::waits::Waits;
 use crate::events::event::Event;
 use crate::events::kind::{Kind, Level};
 use crate::events::log::{Format, Log};
+use crate::front::process;
+use crate::front::reports::Reports;
+use crate::front::state::Front;
 use crate::inherited::{Inherited, forget_environment};
 use crate::listener::{Listener, UnixSpec};
 use crate::notify::Notify;
@@ -115,7 +118,7 @@ fn start(options: Options) -> Result<(Supervisor, File), Failure> {
 
     let (seed, recording) = begin_recording(record.as_deref())?;
     let log = Log::open(format(loaded.config.supervisor.log), level(loaded.config.supervisor.log_level));
-    let mut shell = shell(log, notify, nofile)?;
+    let mut shell = shell(log, notify, nofile, source.runtime_dir.clone())?;
     shell.poller.add(&signals, Token::Signals, Interest::Read).map_err(failed("hear signals"))?;
     let control = match control {
         Some(path) => source.directory.join(path),
@@ -131,6 +134,7 @@ fn start(options: Options) -> Result<(Supervisor, File), Failure> {
         policy: Policy::new(seed),
         server,
         waits: Waits::default(),
+        reports: Reports::default(),
         followers: Followers::default(),
         source,
         signals,
@@ -160,7 +164,7 @@ fn begin_recording(path: Option<&Path>) -> Result<(u64, Recording), Failure> {
     Ok((seed, recording))
 }
 
-fn shell(log: Log, notify: Notify, nofile: Nofile) -> Result<Shell, Failure> {
+fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathBuf) -> Result<Shell, Failure> {
     let poller = Poller::new().map_err(failed("create an epoll instance"))?;
     let watch = PathWatch::new();
     let mut shell = Shell {
@@ -181,12 +185,15 @@ fn shell(log: Log, notify: Notify, nofile: Nofile) -> Result<Shell, Failure> {
         spare: spare(),
         oom_kills: None,
         unsettled: BTreeSet::new(),
+        front: Front::new(runtime_dir),
         notify,
         is_stopping: false,
         is_finished: false,
         exit: 0,
     };
     shell.oom_kills = shell.procfs.oom_kills();
+    shell.front.program = process::own_program();
+    shell.front.rooms.clear().map_err(|message| Failure { message, exit_code: 71 })?;
     match watch {
         Ok(watch) => {
             shell.poller.add(&watch, Token::Directories, Interest::Read).map_err(failed("hear inotify"))?;

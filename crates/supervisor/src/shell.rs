@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::events::event::{Event, Moment};
 use crate::events::kind::Kind;
 use crate::events::log::Log;
+use crate::front::state::Front;
 use crate::notify::Notify;
 use crate::output::Scratch;
 use crate::path_watch::PathWatch;
@@ -33,6 +34,12 @@ pub(crate) struct Corpse {
     pub(crate) stderr: Vec<String>,
     /// Its code or signal.
     pub(crate) ended: (Option<u8>, Option<u8>),
+    /// Its pool.
+    pub(crate) pool: Option<PoolId>,
+    /// The request that it had in hand.
+    pub(crate) request: Option<String>,
+    /// The policy may wait so long for the front's word before it notes the end.
+    pub(crate) kept_until: Option<Instant>,
 }
 
 /// What became of a generation, for those who wait.
@@ -106,6 +113,8 @@ pub(crate) struct Shell {
     pub(crate) oom_kills: Option<u64>,
     /// Pools of which it is not known yet whether they serve.
     pub(crate) unsettled: BTreeSet<PoolId>,
+    /// The process that reads requests.
+    pub(crate) front: Front,
     /// The service manager.
     pub(crate) notify: Notify,
     /// The end is near, and it was asked for.

@@ -16,6 +16,7 @@ use steadfast_policy::ids::PoolId;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
 use crate::figures::figures;
+use crate::front::{settings, tell};
 use crate::inherited::Inherited;
 use crate::launch::socket_owner;
 use crate::listen_error::ListenError;
@@ -78,6 +79,7 @@ pub(crate) fn open(
                 listen: listen.clone(),
                 made: made.clone(),
                 listener: Rc::new(RefCell::new(listener)),
+                renewed: Rc::default(),
             });
         }
     }
@@ -93,7 +95,7 @@ fn make(inherited: &mut Inherited, listen: &Listen, made: &Made) -> Result<Vec<L
             gid: made.owner.1,
             backlog: made.backlog,
         })?],
-        Listen::Tcp(address) => vec![Listener::bind_tcp(*address, made.backlog)?],
+        Listen::Tcp(address) | Listen::Http(address) => vec![Listener::bind_tcp(*address, made.backlog)?],
         Listen::Fd(number) => vec![inherited.take_fd(*number)?],
         Listen::Systemd(name) => inherited.take_systemd(name)?,
     })
@@ -200,8 +202,14 @@ fn take_back(shell: &mut Shell, socket: &Socket, why: &str) {
         return;
     }
     watch(shell, std::slice::from_ref(socket));
+    socket.renewed.set(socket.renewed.get().wrapping_add(1));
     told(shell, socket, why);
     for pool in users(shell, socket) {
+        if shell.pools.get(pool).is_some_and(|pool| settings::is_queued(&pool.plan.config)) {
+            // The workers have never seen it.
+            tell::pool(shell, pool);
+            continue;
+        }
         if let Some(config) = shell.pools.get(pool).map(|pool| Rc::clone(&pool.plan.config)) {
             shell.facts.push_back(Fact::ReloadRequested { pool, figures: figures(&config) });
         }

@@ -84,6 +84,8 @@ pub enum Pass<'a> {
     },
     /// None; stdin is /dev/null.
     Nothing,
+    /// None, but this one as fd 3: the front's channel. stdin is /dev/null.
+    Channel(BorrowedFd<'a>),
 }
 
 /// A resource limit that a pool may set.
@@ -211,7 +213,7 @@ impl Ends {
     fn new(spec: &WorkerSpec<'_>) -> io::Result<Ends> {
         let stdin = match spec.pass {
             Pass::Stdin(_) => None,
-            Pass::ListenFds { .. } | Pass::Nothing => {
+            Pass::ListenFds { .. } | Pass::Nothing | Pass::Channel(_) => {
                 Some(rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
             }
         };
@@ -236,6 +238,9 @@ impl Ends {
         inherited.extend([self.stdout.1.as_fd(), self.stderr.1.as_fd()]);
         if let Pass::ListenFds { fds, .. } = pass {
             inherited.extend_from_slice(fds);
+        }
+        if let Pass::Channel(fd) = pass {
+            inherited.push(fd);
         }
         inherited.extend(self.link.as_ref().map(|(_, theirs)| theirs.as_fd()));
         inherited

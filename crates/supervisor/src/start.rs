@@ -7,6 +7,8 @@ use steadfast_policy::event::{Event as Fact, Files, SpawnFault};
 use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
 use steadfast_proto::link::Decoder;
 
+use crate::front::private::Private;
+use crate::front::{settings, tell};
 use crate::listener::Listener;
 use crate::output::Held;
 use crate::poller::{Interest, Token};
@@ -14,7 +16,7 @@ use crate::pools::{Generation, Socket};
 use crate::readiness;
 use crate::shell::{Corpse, Shell};
 use crate::spawn::Spawned;
-use crate::workers::{Leave, Link, Pipe, Word, Worker};
+use crate::workers::{Leave, Link, Pipe, Queued, Word, Worker};
 
 /// Pins what the pool's plan is made of under this number.
 pub(crate) fn prepare(shell: &mut Shell, pool: PoolId, generation: GenerationId) {
@@ -55,11 +57,12 @@ pub(crate) fn note_files(shell: &mut Shell, pool: PoolId, generation: Generation
 
 /// Starts a worker and answers at once, with `WorkerSpawned` or `SpawnFailed`.
 pub(crate) fn start(shell: &mut Shell, worker: WorkerId, pool: PoolId, slot: SlotId, generation: GenerationId) {
-    match spawn(shell, pool, generation) {
-        Ok((spawned, files)) => match register(shell, worker, pool, slot, generation, spawned) {
+    match spawn(shell, worker, pool, generation) {
+        Ok((spawned, private, files)) => match register(shell, worker, pool, slot, generation, spawned, private) {
             Ok(()) => {
                 shell.facts.push_back(Fact::WorkerSpawned { worker, files });
                 readiness::begin(shell, worker);
+                tell::offer(shell, worker);
             }
             // Its process is killed with the pidfd's last chance to be heard; the reaping of strangers buries it.
             Err(message) => failed(shell, worker, pool, Failed { message, fault: SpawnFault::Host, files }),
@@ -74,7 +77,9 @@ struct Failed {
     files: Files,
 }
 
-fn spawn(shell: &mut Shell, pool: PoolId, generation: GenerationId) -> Result<(Spawned, Files), Failed> {
+type Started = (Spawned, Option<Private>, Files);
+
+fn spawn(shell: &mut Shell, worker: WorkerId, pool: PoolId, generation: GenerationId) -> Result<Started, Failed> {
     let program = |message: String| Failed { message, fault: SpawnFault::Program, files: Files::Noted };
     let nofile = shell.host.nofile;
     let pool = shell.pools.get_mut(pool).ok_or_else(|| program("the pool is gone".to_owned()))?;
@@ -86,12 +91,27 @@ fn spawn(shell: &mut Shell, pool: PoolId, generation: GenerationId) -> Result<(S
     }
     let pins = made_of.pins.as_ref().map_err(|message| program(message.clone()))?;
     let (execute, files) = pins.execute(is_superseded);
-    let listeners: Vec<Ref<'_, Listener>> =
-        made_of.plan.sockets.iter().map(|socket| socket.listener.borrow()).collect();
-    let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
-    match made_of.plan.launch.start(pins, &execute, &sockets, nofile) {
-        Ok(spawned) => Ok((spawned, files)),
+    let plan = &made_of.plan;
+    let private = if settings::is_queued(&plan.config) {
+        let bound = shell.front.rooms.bind(&plan.config.name, worker, plan.launch.user());
+        Some(bound.map_err(|error| Failed { message: error.to_string(), fault: SpawnFault::Host, files })?)
+    } else {
+        None
+    };
+    let remembered = private.as_ref().and_then(Private::of);
+    let public: Vec<Ref<'_, Listener>> = match private {
+        Some(_) => Vec::new(),
+        None => plan.sockets.iter().map(|socket| socket.listener.borrow()).collect(),
+    };
+    let sockets: Vec<BorrowedFd<'_>> = match &private {
+        Some(private) => vec![private.as_fd()],
+        None => public.iter().map(|listener| listener.as_fd()).collect(),
+    };
+    match plan.launch.start(pins, &execute, &sockets, nofile) {
+        // Our own copy closes here: a listener that outlives its worker would take connections for nobody.
+        Ok(spawned) => Ok((spawned, remembered, files)),
         Err(error) => {
+            remembered.iter().for_each(Private::unlink);
             let fault = if error.is_host() { SpawnFault::Host } else { SpawnFault::Program };
             Err(Failed { message: error.message(), fault, files })
         }
@@ -106,6 +126,7 @@ fn register(
     slot: SlotId,
     generation: GenerationId,
     spawned: Spawned,
+    private: Option<Private>,
 ) -> Result<(), String> {
     let Spawned { pid, pidfd, stdout, stderr, link } = spawned;
     let heard = shell
@@ -116,6 +137,7 @@ fn register(
         .and_then(|()| link.as_ref().map_or(Ok(()), |link| shell.poller.add(link, Token::Link(id), Interest::Read)));
     if let Err(error) = heard {
         let _ = crate::children::signal_group(pid, crate::children::Kill::Kill);
+        private.iter().for_each(Private::unlink);
         return Err(format!("cannot watch the process {pid}: {}", std::io::Error::from(error)));
     }
     let now = shell.clock.now();
@@ -142,7 +164,11 @@ fn register(
         was_in_hand: false,
         word: None,
         text: None,
+        queued: private.map(Queued::new),
     });
+    if let Some(pool) = shell.pools.get_mut(pool) {
+        pool.members.insert(id);
+    }
     Ok(())
 }
 

@@ -8,11 +8,14 @@ use steadfast_policy::ids::PoolId;
 use steadfast_policy::policy::Policy;
 use steadfast_policy::time::Instant;
 use steadfast_policy::view::{self, PoolView, SlotView, View, WorkerState};
+use steadfast_proto::front;
 use steadfast_proto::status::{
-    Breaker, BreakerState, LastExit, Phase, Pool, PoolState, Slot, SlotState, Status, VERSION, Workers,
+    Breaker, BreakerState, Front, LastExit, Latency, Phase, Pool, PoolState, Quarantined, Queue, Requests, Slot,
+    SlotState, Status, VERSION, Workers,
 };
 
 use crate::clock::millis;
+use crate::front::settings;
 use crate::pools;
 use crate::report::because;
 use crate::shell::Shell;
@@ -36,9 +39,47 @@ pub(crate) fn document(shell: &mut Shell, policy: &Policy, version: &str, only: 
         pid: shell.host.pid,
         since: shell.clock.stamp(Instant::ZERO),
         phase: phase(shell, &view),
-        front: None,
+        front: front(shell),
         pools: named.into_iter().filter_map(|id| pool(shell, view.pool(id)?)).collect(),
     }
+}
+
+fn front(shell: &Shell) -> Option<Front> {
+    let is_wanted = shell.pools.iter().any(|pool| settings::is_queued(&pool.plan.config));
+    let pid = shell.front.life.as_ref().map(|life| life.pid.get());
+    (is_wanted || pid.is_some()).then_some(Front { pid, restarts: shell.front.restarts })
+}
+
+/// The requests that are kept from a pool's workers.
+pub(crate) fn quarantine(shell: &Shell, policy: &Policy, id: PoolId) -> Vec<Quarantined> {
+    policy.view(shell.now).pool(id).map(|view| quarantined(shell, &view)).unwrap_or_default()
+}
+
+fn quarantined(shell: &Shell, view: &PoolView<'_>) -> Vec<Quarantined> {
+    let Some(pool) = shell.pools.get(view.id()) else {
+        return Vec::new();
+    };
+    let told = view.quarantine().map(|suspect| Quarantined {
+        request: pool.queue.line(suspect.request),
+        kills: suspect.kills,
+        until: shell.clock.stamp(suspect.until),
+    });
+    told.collect()
+}
+
+/// What is known of a pool's requests; nothing of a direct one's.
+fn requests(pool: &pools::Pool, limit: u32) -> (Option<Queue>, Option<Requests>, Option<Latency>) {
+    let known = &pool.queue;
+    let queue = Queue { length: known.load.waiting, limit, oldest_ms: known.load.oldest_ms, peak: known.peak };
+    let front::Requests { total, ok, error, retried, shed, timeout, lost, fallback, quarantined, aborted } =
+        known.requests;
+    let requests = Requests { total, ok, error, retried, shed, timeout, lost, fallback, quarantined, aborted };
+    let millis = |share: f64| known.duration.quantile(share).map(|micros| (micros / 10.0).round() / 100.0);
+    let latency = match (millis(0.5), millis(0.9), millis(0.99)) {
+        (Some(p50), Some(p90), Some(p99)) => Some(Latency { p50, p90, p99 }),
+        _ => None,
+    };
+    (Some(queue), Some(requests), latency)
 }
 
 fn phase(shell: &Shell, view: &View<'_>) -> Phase {
@@ -60,12 +101,16 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
     let slots = slots(shell, &view);
     let pool = shell.pools.get(id)?;
     let counts = view.counts();
+    let is_queued = settings::is_queued(&pool.plan.config);
+    let in_state = |state: SlotState| slots.iter().filter(|slot| slot.state == state).count() as u32;
+    let (queue, requests, latency_ms) =
+        if is_queued { requests(pool, pool.plan.config.queue.length) } else { (None, None, None) };
     let is_ill = matches!(state, PoolState::Down | PoolState::Degraded | PoolState::Starting);
     Some(Pool {
         name: pool.name.to_string(),
         state,
         reason: pool.failure.as_ref().filter(|_| is_ill).map(words::exit),
-        mode: "direct".to_owned(),
+        mode: if is_queued { "queue" } else { "direct" }.to_owned(),
         listen: pool.plan.sockets.iter().map(|socket| socket.listener.borrow().address().to_owned()).collect(),
         generation: u64::from(view.generation().0),
         candidate: view.candidate().map(|generation| u64::from(generation.0)),
@@ -78,16 +123,16 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
             target: view.target(),
             total: counts.total,
             serving: counts.ready,
-            idle: None,
-            busy: None,
+            idle: is_queued.then(|| in_state(SlotState::Idle)),
+            busy: is_queued.then(|| in_state(SlotState::Busy)),
             starting: counts.starting,
             stopping: counts.leaving + counts.lost,
         },
-        queue: None,
+        queue,
         breaker,
-        quarantine: Vec::new(),
-        requests: None,
-        latency_ms: None,
+        quarantine: quarantined(shell, &view),
+        requests,
+        latency_ms,
         exits: exits(&view),
         last_exit: pool.failure.as_ref().map(|exit| last_exit(shell, exit)),
         slots,
@@ -154,6 +199,9 @@ fn occupied(shell: &mut Shell, pool: PoolId, seat: SlotView) -> Slot {
     let asked = pid.filter(|_| all <= ASKED_MAX);
     let rss = asked.and_then(|pid| shell.procfs.rss(pid));
     let cpu = asked.and_then(|pid| shell.procfs.cpu_time(pid));
+    let queued = worker.and_then(|worker| worker.queued.as_ref());
+    let (served, busy) = (queued.map(|queued| queued.served), queued.map(|queued| queued.busy > 0));
+    let request = queued.and_then(|queued| queued.line.clone());
     let pss = pid.filter(|_| all <= PSS_MAX).and_then(|pid| shell.procfs.memory(pid)).map(|memory| memory.pss);
     Slot {
         slot: seat.slot.0,
@@ -162,18 +210,22 @@ fn occupied(shell: &mut Shell, pool: PoolId, seat: SlotView) -> Slot {
         state: match seat.state {
             WorkerState::Starting => SlotState::Starting,
             WorkerState::Verifying => SlotState::Verifying,
-            WorkerState::Ready => SlotState::Ready,
+            WorkerState::Ready => match busy {
+                None => SlotState::Ready,
+                Some(false) => SlotState::Idle,
+                Some(true) => SlotState::Busy,
+            },
             WorkerState::Draining => SlotState::Draining,
             WorkerState::Stopping => SlotState::Stopping,
             WorkerState::Killed => SlotState::Killed,
             WorkerState::Lost => SlotState::Lost,
         },
-        requests: None,
+        requests: served.map(|served| served.max(seat.served)),
         rss,
         pss,
         cpu_ms: cpu.map(millis),
         since: shell.clock.stamp(seat.since),
-        request: None,
+        request,
         text,
         last_exit: exit_of(shell, pool, seat.slot.0),
     }
@@ -210,7 +262,7 @@ fn last_exit(shell: &Shell, exit: &pools::LastExit) -> LastExit {
         name: exit.name.clone(),
         message: exit.message.clone(),
         at: shell.clock.stamp(exit.at),
-        request: None,
+        request: exit.request.clone(),
         stderr: exit.stderr.clone(),
     }
 }

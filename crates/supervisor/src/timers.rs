@@ -24,6 +24,18 @@ pub(crate) enum Timer {
     Control,
     /// Try again to take back a socket that somebody removed or shut down.
     Listener,
+    /// Look whether a worker whose front has died is free for the next one.
+    Adopt(WorkerId),
+    /// Start the front again.
+    FrontStart,
+    /// The front must have answered its oldest question.
+    FrontAnswer,
+    /// Hear the front's output again, which was too much.
+    FrontOutput,
+    /// The front must have left.
+    FrontLast,
+    /// The status that a control connection waits for is given without the front's word.
+    Report(u64),
 }
 
 /// The set.

@@ -19,6 +19,8 @@ use crate::control::waits::Waits;
 use crate::deaths;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
+use crate::front::reports::Reports;
+use crate::front::{adopt, hear, process};
 use crate::leaving;
 use crate::leftovers;
 use crate::links;
@@ -52,6 +54,8 @@ pub(crate) struct Supervisor {
     pub(crate) server: Server,
     /// Those who wait for a reload.
     pub(crate) waits: Waits,
+    /// Those who wait for the front's word before they are told the status.
+    pub(crate) reports: Reports,
     /// Those who follow events.
     pub(crate) followers: Followers,
     /// Where the configuration comes from.
@@ -105,6 +109,7 @@ impl Supervisor {
             self.settle();
         }
         self.waits.tell(&mut self.shell, &mut self.server);
+        self.reports.tell(&mut self.shell, &self.policy, &mut self.server, self.source.version());
         self.is_hurried |= self.followers.tell(&mut self.shell, &mut self.server);
         self.write();
     }
@@ -118,6 +123,10 @@ impl Supervisor {
             Token::Link(worker) => links::readable(shell, worker),
             Token::Stdout(worker) => relay::readable(shell, worker, Stream::Stdout),
             Token::Stderr(worker) => relay::readable(shell, worker, Stream::Stderr),
+            Token::Front(life) => hear::readable(shell, life),
+            Token::FrontStdout(life) => process::output(shell, life, Stream::Stdout),
+            Token::FrontStderr(life) => process::output(shell, life, Stream::Stderr),
+            Token::FrontExit(life) => process::died(shell, life),
             Token::Exit(worker) => deaths::died(shell, worker),
             Token::Control => self.server.accept(shell),
             Token::Connection(connection) => {
@@ -164,6 +173,7 @@ impl Supervisor {
                 answer_all(shell, server, connection, &answers);
                 self.followers.add(shell, connection, pool);
             }
+            Reaction::Report(number, pool) => self.reports.add(shell, connection, number, pool),
             Reaction::Wait(pools, timeout) => self.waits.add(shell, connection, &pools, timeout),
         }
     }
@@ -184,6 +194,12 @@ impl Supervisor {
                 Timer::Wait(connection) => self.waits.overdue(shell, &mut self.server, connection),
                 Timer::Control => self.server.accept_again(shell),
                 Timer::Listener => sockets::take_back_removed(shell),
+                Timer::Adopt(worker) => adopt::look(shell, worker),
+                Timer::FrontStart => process::want(shell),
+                Timer::FrontAnswer => process::overdue(shell),
+                Timer::FrontOutput => process::rested(shell),
+                Timer::FrontLast => process::last_overdue(shell),
+                Timer::Report(connection) => self.reports.overdue(connection),
             }
         }
         self.is_hurried = true;
@@ -207,8 +223,9 @@ impl Supervisor {
             }
         }
         if self.shell.facts.is_empty() {
-            // Whoever was not reported by now never will be.
-            self.shell.corpses.clear();
+            // Whoever was not reported by now never will be, but for those of whom the front is asked.
+            let now = self.shell.now;
+            self.shell.corpses.retain(|_, corpse| corpse.kept_until.is_some_and(|until| until > now));
         }
     }
 
@@ -230,6 +247,8 @@ impl Supervisor {
         for socket in self.shell.pools.sockets() {
             socket.listener.borrow().unlink();
         }
+        // What cannot be removed is removed at the next start.
+        let _ = self.shell.front.rooms.clear();
         // The last word comes last.
         let at = self.shell.moment();
         self.shell.log.close(at);

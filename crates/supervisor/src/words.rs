@@ -76,6 +76,7 @@ mod tests {
             signal: None,
             name: Some("preload failed".into()),
             message: None,
+            request: None,
             at: Instant::ZERO,
             stderr: vec!["first".into(), "no database".into()],
         }

@@ -11,6 +11,7 @@ use steadfast_policy::time::Instant;
 use steadfast_proto::link::{Decoder, FromWorker};
 
 use crate::children::Pid;
+use crate::front::private::Private;
 use crate::output::{Held, Lines};
 use crate::procfs::Io;
 
@@ -58,6 +59,76 @@ pub(crate) struct Worker {
     pub(crate) word: Option<Word>,
     /// Its word for the status table.
     pub(crate) text: Option<String>,
+    /// What the front has to do with it; `None` in direct mode.
+    pub(crate) queued: Option<Queued>,
+}
+
+/// A worker of queue mode.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    /// Its socket.
+    pub(crate) private: Private,
+    /// How far it was ordered.
+    pub(crate) stage: Stage,
+    /// The front's life that it was given to; 0 is none.
+    pub(crate) life: u64,
+    /// That front has connected to it.
+    pub(crate) is_connected: bool,
+    /// It is to be given nothing more.
+    pub(crate) is_leaving: bool,
+    /// It has nothing in hand and is given nothing.
+    pub(crate) is_free: bool,
+    /// Its front has died: since when it is looked at, and how long it may take to be free.
+    pub(crate) adopt_by: Option<(Instant, Instant)>,
+    /// Requests that it has served, by the front's last report.
+    pub(crate) served: u64,
+    /// Requests that it has in hand, by the same.
+    pub(crate) busy: u32,
+    /// The oldest of them.
+    pub(crate) line: Option<String>,
+    /// The one for which it is made to leave.
+    pub(crate) doomed: Option<String>,
+}
+
+/// What was last ordered for a worker of queue mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The front may connect.
+    Offered,
+    /// It is asked its verify request.
+    Verify,
+    /// It serves visitors.
+    Admit {
+        /// So many of them.
+        max_requests: Option<u64>,
+    },
+}
+
+impl Queued {
+    /// Of a worker that nobody was told of.
+    pub(crate) fn new(private: Private) -> Queued {
+        Queued {
+            private,
+            stage: Stage::Offered,
+            life: 0,
+            is_connected: false,
+            is_leaving: false,
+            is_free: false,
+            adopt_by: None,
+            served: 0,
+            busy: 0,
+            line: None,
+            doomed: None,
+        }
+    }
+
+    /// Its front has died: what that one knew of it is nobody's knowledge any more.
+    pub(crate) fn forget_front(&mut self) {
+        self.life = 0;
+        self.is_connected = false;
+        self.busy = 0;
+        self.line = None;
+    }
 }
 
 /// A worker's stdout or stderr.

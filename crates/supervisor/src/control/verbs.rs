@@ -5,10 +5,11 @@ use std::time::Duration;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::{PoolId, SlotId};
 use steadfast_policy::policy::Policy;
-use steadfast_proto::control::{Answer, BreakerAction, Refusal, Request};
+use steadfast_proto::control::{Answer, BreakerAction, QuarantineAction, Refusal, Request};
 use steadfast_proto::exit::ExitCode;
 
 use crate::control::followers;
+use crate::front::{settings, tell};
 use crate::reload::{Source, reload};
 use crate::senders::begin_stop;
 use crate::shell::Shell;
@@ -23,6 +24,8 @@ pub(crate) enum Reaction {
     Answers(Vec<Answer>),
     /// These answers, and then every event about this pool that comes.
     Follow(Vec<Answer>, Option<String>),
+    /// The status is told when the front has answered this report.
+    Report(u64, Option<String>),
     /// The answer comes when these pools' reload is over.
     Wait(Vec<PoolId>, Option<Duration>),
 }
@@ -45,6 +48,9 @@ pub(crate) fn carry_out(shell: &mut Shell, policy: &Policy, source: &mut Source,
 fn react(shell: &mut Shell, policy: &Policy, source: &mut Source, request: Request) -> Result<Reaction, Refusal> {
     match request {
         Request::Status { pool } => {
+            if let Some(number) = tell::report(shell) {
+                return Ok(Reaction::Report(number, pool));
+            }
             let status = status::document(shell, policy, source.version(), pool.as_deref());
             Ok(Reaction::Answer(Answer::Status { status }))
         }
@@ -98,6 +104,7 @@ fn react(shell: &mut Shell, policy: &Policy, source: &mut Source, request: Reque
             order(shell, &pool, |pool| Fact::KillRequested { pool, slot: SlotId(slot) })?;
             done(format!("{pool}/{slot}: killed, and is replaced"))
         }
+        Request::Quarantine { pool, action } => quarantine(shell, policy, &pool, action),
         Request::Breaker { pool, action } => {
             order(shell, &pool, |pool| match action {
                 BreakerAction::Reset => Fact::BreakerResetRequested { pool },
@@ -108,6 +115,26 @@ fn react(shell: &mut Shell, policy: &Policy, source: &mut Source, request: Reque
                     format!("{pool}: the breaker is closed, workers start at once")
                 }
                 BreakerAction::Trip => format!("{pool}: the breaker is open"),
+            })
+        }
+    }
+}
+
+fn quarantine(shell: &mut Shell, policy: &Policy, name: &str, action: QuarantineAction) -> Result<Reaction, Refusal> {
+    let id = of_name(shell, name)?;
+    if !shell.pools.get(id).is_some_and(|pool| settings::is_queued(&pool.plan.config)) {
+        let message = format!("`{name}` is in direct mode: nobody sees its requests, and none is quarantined");
+        return Err(Refusal::new(ExitCode::Failed, message));
+    }
+    let requests = status::quarantine(shell, policy, id);
+    match action {
+        QuarantineAction::List => Ok(Reaction::Answer(Answer::Quarantine { requests })),
+        QuarantineAction::Clear => {
+            order(shell, name, |pool| Fact::QuarantineClearRequested { pool })?;
+            done(match requests.len() {
+                0 => format!("{name}: nothing is quarantined; suspects are forgotten"),
+                1 => format!("{name}: 1 request is given to workers again"),
+                number => format!("{name}: {number} requests are given to workers again"),
             })
         }
     }

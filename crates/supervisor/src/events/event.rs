@@ -41,6 +41,10 @@ pub struct Event {
     pub message: Option<String>,
     /// The request in flight: method and URI.
     pub request: Option<String>,
+    /// The request's id.
+    pub id: Option<String>,
+    /// How long the request had taken by then.
+    pub after: Option<Duration>,
     /// How long the process lived.
     pub ran: Option<Duration>,
     /// How long the thing took.
@@ -93,6 +97,8 @@ impl Event {
             name: None,
             message: None,
             request: None,
+            id: None,
+            after: None,
             ran: None,
             took: None,
             reason: None,
@@ -128,6 +134,8 @@ impl Event {
         ran: Duration
         /// Sets how long it took.
         took: Duration
+        /// Sets how long the request had taken.
+        after: Duration
     }
 
     text_setters! {
@@ -137,6 +145,8 @@ impl Event {
         message
         /// Sets the request.
         request
+        /// Sets the request's id.
+        id
         /// Sets the reason.
         reason
     }
@@ -171,7 +181,7 @@ impl Event {
 
     /// About how many bytes of memory it takes.
     pub fn size(&self) -> usize {
-        let texts = [&self.name, &self.message, &self.request, &self.reason];
+        let texts = [&self.name, &self.message, &self.request, &self.id, &self.reason];
         let lines: usize = self.stderr.iter().map(|line| line.capacity() + size_of::<String>()).sum();
         size_of::<Event>() + texts.into_iter().flatten().map(String::capacity).sum::<usize>() + lines
     }

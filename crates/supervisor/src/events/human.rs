@@ -47,7 +47,10 @@ pub fn sentence(event: &Event) -> String {
     ends.extend(event.name.as_deref().map(|name| escape(name.as_bytes(), TEXT_MAX)));
     ends.extend(event.ran.map(|ran| format!("after {}", duration(ran))));
     ends.extend(event.took.map(|took| format!("took {}", duration(took))));
-    ends.extend(event.request.as_deref().map(|request| format!("serving {}", escape(request.as_bytes(), TEXT_MAX))));
+    let serving = if event.kind.is_of_request() { "" } else { "serving " };
+    ends.extend(event.request.as_deref().map(|line| format!("{serving}{}", escape(line.as_bytes(), TEXT_MAX))));
+    ends.extend(event.id.as_deref().map(|id| format!("id {}", escape(id.as_bytes(), TEXT_MAX))));
+    ends.extend(event.after.map(|after| format!("after {}", duration(after))));
     if !ends.is_empty() {
         let _infallible = write!(text, " {}", ends.join(", "));
     }

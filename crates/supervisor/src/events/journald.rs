@@ -35,6 +35,8 @@ pub fn datagram(event: &Event) -> Vec<u8> {
     entry.text("STEADFAST_NAME", event.name.as_deref());
     entry.text("STEADFAST_MESSAGE", event.message.as_deref());
     entry.text("STEADFAST_REQUEST", event.request.as_deref());
+    entry.text("STEADFAST_ID", event.id.as_deref());
+    entry.number("STEADFAST_AFTER_MS", event.after.map(|after| after.as_millis()));
     entry.number("STEADFAST_RAN_MS", event.ran.map(|ran| ran.as_millis()));
     entry.number("STEADFAST_TOOK_MS", event.took.map(|took| took.as_millis()));
     entry.text("STEADFAST_REASON", event.reason.as_deref());

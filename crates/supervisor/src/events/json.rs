@@ -36,6 +36,10 @@ struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ran_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     took_ms: Option<u64>,
@@ -67,6 +71,8 @@ pub fn object(sequence: Option<u64>, wall: SystemTime, event: &Event) -> String 
         name: event.name.as_deref(),
         message: event.message.as_deref(),
         request: event.request.as_deref(),
+        id: event.id.as_deref(),
+        after_ms: event.after.map(milliseconds),
         ran_ms: event.ran.map(milliseconds),
         took_ms: event.took.map(milliseconds),
         reason: event.reason.as_deref(),

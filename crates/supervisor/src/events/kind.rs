@@ -120,8 +120,12 @@ kinds! {
     RequestRetried "request-retried" Info "8c148dafd0484294812e5584d2bace22" "A request was given to a second worker.";
     RequestQuarantined "request-quarantined" Error "28772c88caa04a0fa3e0f2ffde7ac58d" "A request that kills workers is kept from them.";
     RequestShed "request-shed" Warning "1e91e3fa4d1b48c7bdec871d07162038" "A request was turned away.";
+    RequestBadAnswer "request-bad-answer" Warning "7f54fb7d0c73481ba077c9f8df015863" "A worker's answer was none.";
+    RequestCut "request-cut" Warning "ca09061ef59943718e2bccc9d3ebfda7" "A worker died in the middle of an answer.";
     FrontStarted "front-started" Notice "d73d728ddbc84b0ca307e2ebe4f1bba2" "The front begins.";
     FrontExited "front-exited" Error "4b00a7747ed0460fad73038ba6578247" "The front is gone.";
+    FrontOutput "front-output" Info "761b46be87ec42549ea542e00c0bebe0" "The front wrote something.";
+    FrontWarned "front-warned" Warning "0512b1f2d09a4d118843646701e269b7" "Something about the front needs a look.";
     GuardMatched "guard-matched" Notice "f8a6cea3480545f8a38bcdfb1282f24c" "The guard saw a line that it looks for.";
     GuardActed "guard-acted" Warning "f296c6b59bd24505b63942e8e1fe4ed0" "The guard acted.";
     GuardIgnored "guard-ignored" Notice "e76c1d64f7ed43258badb8a0d2ddd410" "The guard saw enough lines and did nothing.";
@@ -134,6 +138,11 @@ impl Kind {
         ["breaker-", "pool-", "generation-", "supervisor-"].iter().any(|family| self.name().starts_with(family))
     }
 
+    /// Whether it is about one request.
+    pub fn is_of_request(self) -> bool {
+        self.name().starts_with("request-")
+    }
+
     /// Whether it answers an operator's order: he may give as many as he likes, and sees no other answer to a signal.
     pub fn is_answer(self) -> bool {
         matches!(self, Kind::SupervisorRefused | Kind::SupervisorReloaded)
@@ -141,7 +150,7 @@ impl Kind {
 
     /// Whether the ring remembers it: a worker's own lines would push everything else out.
     pub fn is_remembered(self) -> bool {
-        self != Kind::WorkerOutput
+        !matches!(self, Kind::WorkerOutput | Kind::FrontOutput)
     }
 }
 

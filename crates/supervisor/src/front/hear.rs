@@ -1,0 +1,213 @@
+//! What the front says, checked before it is believed.
+//!
+//! A front reads what strangers write, so that it may be one's tool one day. It can waste this supervisor's time within
+//! limits and lie about its own workers; it cannot name a worker that it was not given, or make anything grow.
+
+use std::time::Duration;
+
+use steadfast_policy::event::{Event as Fact, Limit, Load};
+use steadfast_policy::ids::{PoolId, RequestKey, WorkerId};
+use steadfast_policy::time::Instant;
+use steadfast_proto::front::{self, FromFront, LINE_MAX, VERSION, WORKERS_MAX, WorkerState};
+
+use crate::front::channel::Received;
+use crate::front::judge::{closed, condemn, watch_answers};
+use crate::front::notes;
+use crate::front::state::Asked;
+use crate::front::tell;
+use crate::output::escape;
+use crate::readiness;
+use crate::shell::Shell;
+use crate::workers::{Queued, Stage, Word};
+
+/// Messages of one turn; the rest waits for the next.
+const MESSAGES_MAX: usize = 1000;
+/// More requests than these nobody serves between two words.
+const SERVED_MAX: u64 = 1_000_000;
+
+/// The channel can be read, or written again.
+pub(crate) fn readable(shell: &mut Shell, number: u64) {
+    tell::flush(shell);
+    for _ in 0..MESSAGES_MAX {
+        let Some(life) = shell.front.life(number) else {
+            return;
+        };
+        match life.channel.receive() {
+            // What a condemned one has still to say is not heard.
+            Received::Message(_) if life.why.is_some() => {}
+            Received::Message(message) => said(shell, message),
+            Received::Nothing => return,
+            Received::Closed => return closed(shell),
+            Received::Nonsense(what) => return condemn(shell, format!("it says what no front says: {what}")),
+        }
+    }
+}
+
+fn said(shell: &mut Shell, message: FromFront) {
+    match message {
+        FromFront::Ready { version } if version == VERSION => answered(shell, Asked::Start),
+        FromFront::Ready { version } => {
+            condemn(shell, format!("it speaks version {version} of the channel, and we speak {VERSION}"));
+        }
+        FromFront::Connected { worker } => {
+            let id = WorkerId(worker);
+            if let Some(queued) = given(shell, id)
+                && !std::mem::replace(&mut queued.is_connected, true)
+            {
+                readiness::connected(shell, id);
+            }
+        }
+        FromFront::Admitted { worker } => answered(shell, Asked::Admit(WorkerId(worker))),
+        FromFront::Verified { worker } => verified(shell, WorkerId(worker), None),
+        FromFront::VerifyFailed { worker, why } => verified(shell, WorkerId(worker), Some(why)),
+        FromFront::WorkerServed { worker, requests } => {
+            let worker = WorkerId(worker);
+            if admitted(shell, worker).is_some() {
+                shell.facts.push_back(Fact::WorkerServed { worker, requests: requests.min(SERVED_MAX) });
+            }
+        }
+        FromFront::WorkerFree { worker } => {
+            let worker = WorkerId(worker);
+            if let Some(queued) = given(shell, worker)
+                && queued.is_leaving
+                && !std::mem::replace(&mut queued.is_free, true)
+            {
+                shell.facts.push_back(Fact::WorkerDrained { worker });
+            }
+        }
+        FromFront::Load(load) => sampled(shell, load),
+        FromFront::Blame { worker, request } => blamed(shell, WorkerId(worker), request),
+        FromFront::SuspectServed { pool, key } => {
+            let (pool, request) = (PoolId(pool), RequestKey(key));
+            if shell.pools.get(pool).is_some_and(|pool| pool.queue.watched.contains(&request)) {
+                shell.facts.push_back(Fact::SuspectServed { pool, request });
+            }
+        }
+        FromFront::Overdue { worker, line } => {
+            let worker = WorkerId(worker);
+            if let Some(queued) = admitted(shell, worker) {
+                queued.doomed = Some(clean(&line));
+                shell.facts.push_back(Fact::WorkerOverdue { worker });
+            }
+        }
+        FromFront::Cancelled { worker, line } => {
+            let worker = WorkerId(worker);
+            if let Some(queued) = admitted(shell, worker) {
+                queued.doomed = Some(clean(&line));
+                shell.facts.push_back(Fact::WorkerCancelled { worker });
+            }
+        }
+        FromFront::Spent { worker } => {
+            let worker = WorkerId(worker);
+            if admitted(shell, worker)
+                .is_some_and(|queued| matches!(queued.stage, Stage::Admit { max_requests: Some(_) }))
+            {
+                shell.facts.push_back(Fact::LimitReached { worker, limit: Limit::Requests });
+            }
+        }
+        FromFront::Note(note) => notes::noted(shell, note),
+        FromFront::Counters(counters) => {
+            if let Some(pool) = shell.pools.get_mut(PoolId(counters.pool)) {
+                pool.queue.count(&counters);
+            }
+        }
+        FromFront::Workers { workers } => workers.into_iter().take(WORKERS_MAX).for_each(|state| does(shell, state)),
+        FromFront::Reported { number } => {
+            if shell.front.life.as_mut().is_some_and(|life| life.answered(Asked::Report(number))) {
+                shell.front.reported = shell.front.reported.max(number);
+            }
+            watch_answers(shell);
+        }
+    }
+}
+
+fn answered(shell: &mut Shell, asked: Asked) {
+    if let Some(life) = &mut shell.front.life {
+        life.answered(asked);
+    }
+    watch_answers(shell);
+}
+
+/// A worker that this front was given.
+fn given(shell: &mut Shell, id: WorkerId) -> Option<&mut Queued> {
+    let life = shell.front.serving();
+    shell.workers.get_mut(id)?.queued.as_mut().filter(|queued| queued.life == life)
+}
+
+/// One that it may give requests.
+fn admitted(shell: &mut Shell, id: WorkerId) -> Option<&mut Queued> {
+    given(shell, id).filter(|queued| matches!(queued.stage, Stage::Admit { .. }))
+}
+
+fn verified(shell: &mut Shell, worker: WorkerId, failure: Option<String>) {
+    if given(shell, worker).is_none_or(|queued| queued.stage != Stage::Verify) {
+        return;
+    }
+    let Some(why) = failure else {
+        return shell.facts.push_back(Fact::WorkerVerified { worker });
+    };
+    if let Some(known) = shell.workers.get_mut(worker)
+        && known.word.is_none()
+    {
+        known.word = Some(Word { code: None, name: None, message: Some(clean(&why)) });
+    }
+    shell.facts.push_back(Fact::VerificationFailed { worker });
+}
+
+fn sampled(shell: &mut Shell, load: front::Load) {
+    let (id, now) = (PoolId(load.pool), shell.now);
+    let Some(pool) = shell.pools.get_mut(id) else {
+        return;
+    };
+    if u64::from(load.idle) + u64::from(load.busy) > pool.members.len() as u64 {
+        return;
+    }
+    let is_member = |worker: &u64| pool.members.contains(&WorkerId(*worker));
+    let longest_idle = load.longest_idle.filter(|(worker, _)| is_member(worker)).map(|(worker, millis)| {
+        let idle = Duration::from_millis(millis).as_nanos();
+        let since = now.as_nanos().saturating_sub(u64::try_from(idle).unwrap_or(u64::MAX));
+        (WorkerId(worker), Instant::from_nanos(since))
+    });
+    pool.queue.peak = pool.queue.peak.max(load.peak).max(load.waiting);
+    pool.queue.load = load;
+    let load = Load {
+        idle: load.idle,
+        busy: load.busy,
+        waiting: load.waiting,
+        served: load.served.min(SERVED_MAX),
+        longest_idle,
+    };
+    shell.facts.push_back(Fact::LoadSampled { pool: id, load });
+}
+
+/// What a dead worker had in hand; believed once, and only when it was asked for.
+fn blamed(shell: &mut Shell, worker: WorkerId, request: Option<front::Blamed>) {
+    let was_asked = shell.front.life.as_mut().is_some_and(|life| life.answered(Asked::Gone(worker)));
+    watch_answers(shell);
+    if !was_asked {
+        return;
+    }
+    let request = request.map(|request| (RequestKey(request.key), clean(&request.line)));
+    if let Some((key, line)) = &request
+        && let Some(corpse) = shell.corpses.get_mut(&worker)
+    {
+        corpse.request = Some(line.clone());
+        if let Some(pool) = corpse.pool.and_then(|pool| shell.pools.get_mut(pool)) {
+            pool.queue.note(*key, line.clone());
+        }
+    }
+    shell.facts.push_back(Fact::Blamed { worker, request: request.map(|(key, _)| key) });
+}
+
+fn does(shell: &mut Shell, state: WorkerState) {
+    if let Some(queued) = given(shell, WorkerId(state.worker)) {
+        queued.served = state.served;
+        queued.busy = state.busy;
+        queued.line = state.line.map(|line| clean(&line));
+    }
+}
+
+/// A stranger's text, short and without what could forge a line.
+fn clean(text: &str) -> String {
+    escape(text.as_bytes(), LINE_MAX)
+}
