@@ -70,7 +70,8 @@ fn length(bytes: &[u8]) -> Option<(u32, &[u8])> {
 /// How many bytes [`push_pair`] writes for them.
 #[must_use]
 pub fn pair_len(name: &[u8], value: &[u8]) -> usize {
-    length_len(name.len()) + length_len(value.len()) + name.len() + value.len()
+    // Both may be the same large piece of memory on a machine with 32 bits.
+    (length_len(name.len()) + length_len(value.len())).saturating_add(name.len()).saturating_add(value.len())
 }
 
 const fn length_len(length: usize) -> usize {

@@ -220,6 +220,13 @@ impl RequestDecoder {
         self.active.len()
     }
 
+    /// Bytes that it holds beyond itself: an entry for each request that lived at a time, and a management record that
+    /// is not complete yet.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.active.capacity() * size_of::<Active>() + self.gathered.capacity()
+    }
+
     fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
         loop {
             if self.reader.content() == 0 {

@@ -119,6 +119,12 @@ impl ResponseDecoder {
         result
     }
 
+    /// Bytes that it holds beyond itself: a management record that is not complete yet.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.gathered.capacity()
+    }
+
     fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Answer<'a>>, Error> {
         loop {
             if self.reader.content() == 0 {
