@@ -9,8 +9,10 @@ pub mod machine;
 pub mod report;
 pub mod types;
 
+mod front;
 mod include;
 mod known;
+mod lookup;
 mod place;
 mod pool;
 mod queue;

@@ -5,37 +5,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::front;
 use crate::load::{Examined, Loaded};
 use crate::report::{Findings, Report};
-use crate::types::{Config, Listen, Pool};
-use crate::values::UNIX_PATH_MAX;
+use crate::types::{Config, Listen, Mode, Pool};
+use crate::values::{self, UNIX_PATH_MAX};
+
+pub use crate::front::{FRONT_USER, FrontUser, NoFrontUser, fallback_body, front_user};
+pub use crate::lookup::{Lookup, UserIds};
 
 /// Where a program without a slash is looked for, unless the pool has a PATH of its own.
 pub const WORKER_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const RUNTIME_DIR: &str = "supervisor.runtime-dir";
 const CONTROL: &str = "supervisor.control";
-
-/// A user as the system's databases know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserIds {
-    /// Numeric user id.
-    pub uid: u32,
-    /// The user's own group.
-    pub gid: u32,
-    /// As it is written in the database.
-    pub name: String,
-    /// Home directory.
-    pub home: PathBuf,
-}
-
-/// Users and groups by name (getpwnam_r(3), getgrnam_r(3)).
-pub trait Lookup {
-    /// `None` for a user who does not exist.
-    fn user(&self, name: &str) -> Option<UserIds>;
-    /// The id of a group; `None` where it does not exist.
-    fn group(&self, name: &str) -> Option<u32>;
-}
+const FRONT_USER_KEY: &str = "supervisor.front-user";
+/// The number of a worker has 64 bits.
+const WORKER_DIGITS: usize = 20;
 
 /// What the configuration is compared with.
 #[derive(Clone, Copy)]
@@ -77,11 +63,69 @@ fn check(config: &Config, machine: &Machine<'_>, findings: &mut Findings) {
     if !findings.is_broken(CONTROL) && (is_placed || control.is_absolute()) {
         check_length(CONTROL, &machine.runtime_dir.join(control), config.is_typed(), findings);
     }
+    check_front(config, machine, findings);
     for pool in config.pools.values() {
         let path = format!("pool.{}", pool.name);
         check_user(pool, &path, config.is_typed(), machine, findings);
         check_program(config, pool, &path, machine, findings);
         check_sockets(pool, &path, config.is_typed(), machine, findings);
+        if pool.mode == Mode::Queue && !findings.is_broken(&format!("{path}.mode")) {
+            check_private(pool, &path, config.is_typed(), machine, findings);
+            check_fallback(pool, &path, findings);
+        }
+    }
+}
+
+/// Only root can make the front somebody else.
+fn check_front(config: &Config, machine: &Machine<'_>, findings: &mut Findings) {
+    let has_front = |pool: &Pool| pool.mode == Mode::Queue && !findings.is_broken(&format!("pool.{}.mode", pool.name));
+    let is_asked = config.supervisor.front_user.is_some() || config.pools.values().any(has_front);
+    if machine.uid != 0 || !is_asked || findings.is_broken(FRONT_USER_KEY) {
+        return;
+    }
+    match front::front_user(config, machine.lookup) {
+        Ok(user) => {
+            if let Some(warning) = user.warning {
+                let hint = "make one: useradd --system --shell /usr/sbin/nologin steadfast";
+                findings.warning(FRONT_USER_KEY, warning, Some(hint.into()));
+            }
+        }
+        Err(refused) => {
+            let key = refused.pool.map_or_else(|| FRONT_USER_KEY.to_owned(), |pool| format!("pool.{pool}.user"));
+            findings.error(&key, refused.message, Some(refused.hint));
+        }
+    }
+}
+
+/// The workers' private sockets are RUNTIME/pool/NAME/WORKERID.
+fn check_private(pool: &Pool, path: &str, is_typed: bool, machine: &Machine<'_>, findings: &mut Findings) {
+    if findings.is_broken(RUNTIME_DIR) || values::pool_name(&pool.name).is_err() {
+        return;
+    }
+    let directory = machine.runtime_dir.join("pool").join(&pool.name);
+    let length = directory.as_os_str().as_bytes().len() + 1 + WORKER_DIGITS;
+    if length > UNIX_PATH_MAX {
+        let message = format!(
+            "the private sockets of the workers in {} would have paths of up to {length} bytes, but the kernel takes at most {UNIX_PATH_MAX}",
+            directory.display()
+        );
+        let (key, hint) = if is_typed {
+            ("pool.name", "name the pool shorter with --name, or set RUNTIME_DIRECTORY to a shorter path")
+        } else {
+            (path, "a shorter runtime-dir, or a shorter name of the pool")
+        };
+        findings.error(key, message, Some(hint.into()));
+    }
+}
+
+fn check_fallback(pool: &Pool, path: &str, findings: &mut Findings) {
+    let key = format!("{path}.fallback.file");
+    if findings.is_broken(&key) {
+        return;
+    }
+    if let Err(why) = front::fallback_body(&pool.fallback) {
+        let hint = "a page for visitors: a relative path starts at the configuration's directory";
+        findings.error(&key, why, Some(hint.into()));
     }
 }
 

@@ -11,6 +11,9 @@ pub(crate) fn check(config: &Config, findings: &mut Findings) {
     for pool in config.pools.values() {
         let path = format!("pool.{}", pool.name);
         check_sockets(pool, &path, config.is_typed(), findings);
+        if pool.mode == Mode::Queue && !findings.is_broken(&format!("{path}.mode")) {
+            check_queue(pool, &path, findings);
+        }
         check_breaker(&pool.breaker, &path, findings);
         check_codes(pool, &path, findings);
         if pool.user.as_deref() == Some("root") {
@@ -71,14 +74,67 @@ fn check_sockets(pool: &Pool, path: &str, is_typed: bool, findings: &mut Finding
             );
         }
     }
+    for (index, address) in pool.listen.iter().enumerate() {
+        if let Listen::Http(address) = address
+            && pool.mode == Mode::Direct
+        {
+            let hint = if is_typed { "leave --mode direct out" } else { "leave `mode = \"direct\"` out" };
+            findings.error(
+                &format!("{listen}[{index}]"),
+                format!("http://{address} needs queue mode: in direct mode the workers accept, and they speak FastCGI"),
+                Some(format!("{hint}, or listen on FastCGI alone")),
+            );
+        }
+    }
     for (index, client) in pool.allowed_clients.iter().enumerate() {
-        if matches!(client, IpAddr::V6(_)) {
+        if matches!(client, IpAddr::V6(_)) && pool.mode == Mode::Direct {
             findings.warning(
                 &format!("{clients}[{index}]"),
                 format!("{client} is passed on, but FCGI_WEB_SERVER_ADDRS is IPv4 only in libfcgi, which then refuses every client"),
                 Some("only programs with their own FastCGI library understand it".into()),
             );
         }
+    }
+}
+
+/// What is told to the front of one pool fits one message of 64 KiB, and its sockets one row of fds.
+fn check_queue(pool: &Pool, path: &str, findings: &mut Findings) {
+    let too_many = [
+        ("listen", "addresses", pool.listen.len(), ADDRESSES_OF_QUEUE_MAX),
+        ("allowed-clients", "clients", pool.allowed_clients.len(), CLIENTS_OF_QUEUE_MAX),
+    ];
+    for (key, what, count, most) in too_many {
+        let key = format!("{path}.{key}");
+        if count > most && !findings.is_broken(&key) {
+            let message = format!("{count} {what} are more than {most}, the most for a pool in queue mode");
+            findings.error(&format!("{key}[{most}]"), message, None);
+        }
+    }
+    let params = format!("{path}.params");
+    let length: usize = pool.params.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if length > PARAMS_BYTES_MAX && !findings.is_broken(&params) {
+        let message = format!("`params` have {length} bytes together, but at most {PARAMS_BYTES_MAX} are possible");
+        findings.error(&params, message, Some("workers take what never changes from `environment`".into()));
+    }
+    // Those of FastCGI requests are the web server's.
+    let is_used = pool.verify.is_some() || pool.listen.iter().any(|listen| matches!(listen, Listen::Http(_)));
+    let is_known = ["params", "listen", "verify"].iter().all(|key| !findings.is_broken(&format!("{path}.{key}")));
+    if !pool.params.is_empty() && !is_used && is_known {
+        findings.warning(
+            &params,
+            "`params` go with HTTP and verify requests only, and this pool has neither",
+            Some("what FastCGI requests carry, the web server says: fastcgi_param and the like".into()),
+        );
+    }
+    if let Some(verify) = &pool.verify
+        && verify.method == "HEAD"
+        && !verify.body.is_empty()
+    {
+        findings.error(
+            &format!("{path}.verify.expect.body"),
+            "the answer to a HEAD request has no body",
+            Some("ask by GET, or expect the status alone".into()),
+        );
     }
 }
 
@@ -108,6 +164,13 @@ fn check_codes(pool: &Pool, path: &str, findings: &mut Findings) {
         }
     }
 }
+
+/// The front's channel carries 64 fds at a time, one of them the fallback's.
+const ADDRESSES_OF_QUEUE_MAX: usize = 63;
+/// Each stands in the pool's message to the front.
+const CLIENTS_OF_QUEUE_MAX: usize = 256;
+/// Names and values; each byte may become two in the pool's message to the front.
+const PARAMS_BYTES_MAX: usize = 8 * 1024;
 
 /// More addresses of all pools together than this are a mistake; each is compared with all others.
 const ADDRESSES_MAX: usize = 5_000;

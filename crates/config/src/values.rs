@@ -208,8 +208,8 @@ fn not_an_address(text: &str, address: &str, scheme: &str) -> Complaint {
         {
             return complaint.hint(format!("without a path: \"{scheme}{bare}\""));
         }
-        if let Ok(host) = address.parse::<IpAddr>() {
-            return complaint.hint(format!("with a port: \"{scheme}{}\"", SocketAddr::new(host, 8080)));
+        if let Ok(host) = address.parse::<std::net::Ipv4Addr>() {
+            return complaint.hint(format!("with a port: \"{scheme}{}\"", SocketAddr::new(host.into(), 8080)));
         }
     }
     let path = if scheme.is_empty() { text.strip_prefix("unix").unwrap_or(text) } else { "" };
@@ -468,7 +468,7 @@ mod tests {
         assert!(hint("http://*:80").contains("\"http://0.0.0.0:80\""));
         assert!(hint("http://::1:80").contains("\"http://[::1]:80\""));
         assert!(hint("http://127.0.0.1:80/x").contains("\"http://127.0.0.1:80\""));
-        assert!(hint("http://::1").contains("\"http://[::1]:8080\""));
+        assert!(hint("http://127.0.0.2").contains("\"http://127.0.0.2:8080\""));
         assert!(hint("http://x.org").contains("\"http://127.0.0.1:8080\""));
         assert!(hint("http+unix:/run/x.sock").contains("on TCP only"));
         assert!(hint("https://127.0.0.1:443").contains("web server"));

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use steadfast_config::load::{Context, Loaded, load};
 use steadfast_config::report::{Level, Report};
-use steadfast_config::types::{Listen, Log, LogLevel, Mode, Pass, Then, Workers};
+use steadfast_config::types::{
+    ClientAbort, Every, Fallback, Listen, Log, LogLevel, Mode, Pass, Quarantine, Queue, RequestId, Retry, Then, Verify,
+    Workers,
+};
 
 fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
@@ -33,6 +36,16 @@ fn listening(listen: &str, lines: &str) -> String {
     format!("[pool.a]\ncommand = [\"a\"]\nmode = \"direct\"\nlisten = [{listen}]\n{lines}\n")
 }
 
+/// A pool in queue mode, which it does not say; good but for its `listen` and `lines`.
+fn queued(listen: &str, lines: &str) -> String {
+    listening(listen, lines).replace("mode = \"direct\"\n", "")
+}
+
+/// A good pool in queue mode, with `lines` added at its end.
+fn queue_with(lines: &str) -> String {
+    queued("\"unix:a.sock\"", lines)
+}
+
 /// The one error of `text`.
 fn error(text: &str) -> String {
     let report = load_text(text).expect_err(text);
@@ -53,7 +66,8 @@ fn every_key_of_this_version_is_read() {
     assert_eq!(config.supervisor.control, Path::new("ctl.sock"));
     assert_eq!(config.supervisor.log, Log::Json);
     assert_eq!(config.supervisor.log_level, LogLevel::Debug);
-    assert_eq!(config.pools.keys().collect::<Vec<_>>(), ["maps", "plain", "site"]);
+    assert_eq!(config.supervisor.front_user.as_deref(), Some("front"));
+    assert_eq!(config.pools.keys().collect::<Vec<_>>(), ["busy", "maps", "plain", "site"]);
     let site = &config.pools["site"];
     assert_eq!(site.name, "site");
     assert_eq!(site.command, ["/usr/bin/perl", "site.fcgi"]);
@@ -94,6 +108,78 @@ fn every_key_of_this_version_is_read() {
 }
 
 #[test]
+fn every_key_of_queue_mode_is_read() {
+    let config = load(Path::new("full.toml"), &Context { directory: here() }).unwrap().config;
+    let busy = &config.pools["busy"];
+    assert_eq!((busy.mode, busy.pass), (Mode::Queue, Pass::Stdin));
+    assert_eq!(
+        busy.listen,
+        [
+            Listen::Unix("busy.sock".into()),
+            Listen::Http("127.0.0.1:8080".parse().unwrap()),
+            Listen::Http("[::]:8080".parse().unwrap()),
+            Listen::Tcp("0.0.0.0:9002".parse().unwrap()),
+        ]
+    );
+    assert_eq!(busy.allowed_clients.len(), 2);
+    assert_eq!(busy.workers, Workers { min: 0, max: 20, step: 5, idle: Duration::from_secs(120) });
+    assert_eq!((busy.concurrency, busy.queue), (1024, Queue { length: 0, timeout: Duration::from_secs(1) }));
+    assert_eq!((busy.quarantine, busy.retry), (Quarantine::Off, Retry::Unsent));
+    assert_eq!((busy.client_abort, busy.request_id), (ClientAbort::Cancel, RequestId::Trust));
+    assert_eq!((busy.max_requests, busy.slow_request), (Some(500), None));
+    assert_eq!(busy.request_timeout, Duration::from_secs(30));
+    let params: Vec<_> = busy.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(params, [("EMPTY", ""), ("SCRIPT_FILENAME", "/srv/site/index.php")]);
+    let verify = Verify {
+        method: "HEAD".into(),
+        uri: "/health?full=1".into(),
+        status: 204,
+        body: String::new(),
+        timeout: Duration::from_secs(3),
+        every: Every::Generation,
+    };
+    assert_eq!(busy.verify, Some(verify));
+    let file = Some(here().join("maintenance.html"));
+    assert_eq!(busy.fallback, Fallback { status: 500, file, retry_after: Duration::from_secs(120) });
+}
+
+#[test]
+fn what_the_file_does_not_say_of_a_queue_has_the_default_of_the_interface() {
+    let loaded = load_text(queue_with("")).unwrap();
+    assert_eq!(loaded.config.supervisor.front_user, None);
+    let pool = &loaded.config.pools["a"];
+    assert_eq!((pool.mode, pool.pass, pool.concurrency), (Mode::Queue, Pass::Stdin, 1));
+    assert_eq!((pool.workers.min, pool.workers.max, pool.workers.step), (4, 4, 4));
+    assert_eq!(pool.queue, Queue { length: 1024, timeout: Duration::from_secs(10) });
+    assert_eq!((pool.quarantine, pool.retry), (Quarantine::Exact, Retry::Idempotent));
+    assert_eq!((pool.client_abort, pool.request_id), (ClientAbort::Finish, RequestId::Make));
+    assert_eq!((pool.max_requests, pool.request_timeout), (None, Duration::from_secs(60)));
+    assert_eq!(pool.slow_request, Some(Duration::from_secs(5)));
+    assert!(pool.params.is_empty() && pool.verify.is_none());
+    assert_eq!(pool.fallback, Fallback { status: 503, file: None, retry_after: Duration::from_secs(30) });
+    let verify = "[pool.a.verify]\nrequest = \"GET /\"\nexpect = { body = \"ok\" }";
+    let verify = load_text(queue_with(verify)).unwrap().config.pools["a"].verify.clone().unwrap();
+    assert_eq!((verify.status, verify.body.as_str(), verify.every), (200, "ok", Every::Each));
+    assert_eq!(verify.timeout, Duration::from_secs(10));
+    assert_eq!(load_text(queue_with("max-requests = 0")).unwrap().config.pools["a"].max_requests, None);
+}
+
+#[test]
+fn a_fallback_has_the_media_type_of_its_extension() {
+    let typed = |file: Option<&str>| {
+        Fallback { status: 503, file: file.map(PathBuf::from), retry_after: Duration::ZERO }.content_type()
+    };
+    assert_eq!(typed(None), "text/html; charset=utf-8");
+    assert_eq!(typed(Some("/a/b.html")), "text/html; charset=utf-8");
+    assert_eq!(typed(Some("/a/b.HTM")), "text/html; charset=utf-8");
+    assert_eq!(typed(Some("/a/b.txt")), "text/plain; charset=utf-8");
+    assert_eq!(typed(Some("/a/b.json")), "application/json");
+    for other in ["/a/b.html.gz", "/a/html", "/a/.html", "/a/b."] {
+        assert_eq!(typed(Some(other)), "application/octet-stream", "{other}");
+    }
+}
+
+#[test]
 fn what_the_file_does_not_say_has_the_default_of_the_interface() {
     let loaded = load_text(pool_with("")).unwrap();
     assert_eq!(loaded.config.supervisor.runtime_dir, None);
@@ -120,7 +206,23 @@ fn the_example_of_the_interface_says_what_this_version_lacks() {
     let errors: Vec<&str> = errors.map(|problem| problem.message.as_str()).collect();
     assert!(errors.iter().all(|message| message.contains("not in this version")), "{errors:#?}");
     insta::assert_snapshot!(errors.join("\n"));
-    assert_eq!(report.problems().len() - errors.len(), 1, "the warning about ::1");
+    assert_eq!(report.problems().len(), errors.len(), "no warnings");
+}
+
+#[test]
+fn the_example_of_the_interface_is_good_without_what_this_version_lacks() {
+    let text: String = include_str!("interface.toml")
+        .lines()
+        .filter(|line| !["[ops]", "agent-listen", "status-path", "notify"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| !line.contains("127.0.0.1:9090"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let loaded = load_text(text).unwrap_or_else(|report| panic!("{}", report.render(false)));
+    assert!(loaded.warnings.is_empty());
+    let site = &loaded.config.pools["site"];
+    assert_eq!((site.mode, site.workers.min, site.workers.max), (Mode::Queue, 4, 32));
+    assert_eq!(site.verify.as_ref().map(|verify| verify.uri.as_str()), Some("/health"));
+    assert!(site.fallback.file.as_ref().is_some_and(|file| file.is_absolute() && file.ends_with("maintenance.html")));
 }
 
 #[test]
@@ -243,7 +345,9 @@ fn addresses_fit_the_pool_and_each_other() {
         ("\"192.0.2.1:9000\"", "", "open to other machines"),
         ("\"[::]:9000\"", "", "open to other machines"),
         ("\"unix:@a\"", "", "abstract sockets have no owner and no mode"),
-        ("\"http://127.0.0.1:80\"", "", "not in this version"),
+        ("\"http://127.0.0.1:80\"", "", "http://127.0.0.1:80 needs queue mode"),
+        ("\"http://127.0.0.1:80/\"", "", "is not an address"),
+        ("\"https://127.0.0.1:443\"", "", "steadfast speaks no TLS"),
         ("9000", "", "`listen[0]` must be a string, not a number"),
     ] {
         assert!(error(&listening(listen, lines)).contains(expected), "{listen}: {}", error(&listening(listen, lines)));
@@ -262,6 +366,123 @@ fn addresses_fit_the_pool_and_each_other() {
 }
 
 #[test]
+fn each_value_of_queue_mode_is_held_to_its_range() {
+    let many = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    let clients =
+        |count| format!("allowed-clients = [{}]", many(count, &|n| format!("\"10.0.{}.{}\"", n / 250, n % 250)));
+    for (lines, expected) in [
+        ("concurrency = 0", "`concurrency` must be a whole number from 1 to 1024, not 0"),
+        ("concurrency = 1025", "from 1 to 1024, not 1025"),
+        ("concurrency = \"4\"", "from 1 to 1024, not a string"),
+        ("queue = 5", "`queue` must be a table, not a number"),
+        ("queue = { length = -1 }", "`queue.length` must be a whole number from 0 to 65536"),
+        ("queue = { length = 65537 }", "from 0 to 65536, not 65537"),
+        ("queue = { timeout = \"0s\" }", "`queue.timeout` must be longer than zero"),
+        ("queue = { timeout = 10 }", "`queue.timeout` must be a string, not a number"),
+        ("queue = { lenght = 10 }", "unknown key `lenght` in [pool.a.queue]"),
+        ("quarantine = \"on\"", "`quarantine` cannot be \"on\""),
+        ("quarantine = true", "`quarantine` must be a string, not true or false"),
+        ("retry = \"always\"", "`retry` cannot be \"always\""),
+        ("client-abort = \"kill\"", "`client-abort` cannot be \"kill\""),
+        ("request-id = \"client\"", "`request-id` cannot be \"client\""),
+        ("max-requests = -1", "`max-requests` must be a whole number from 0 to 1000000000, not -1"),
+        ("max-requests = 1000000001", "not 1000000001"),
+        ("request-timeout = \"0\"", "`request-timeout` must be longer than zero"),
+        ("request-timeout = \"1 minute\"", "not a duration"),
+        ("slow-request = 5", "`slow-request` must be a string, not a number"),
+        ("workers = { min = 1, max = 4, idle = \"0\" }", "`workers.idle` must be longer than zero"),
+        ("workers = { min = 5, max = 4 }", "min (5) passes max (4)"),
+        ("workers = { min = 0, max = 0 }", "at least one worker"),
+        ("workers = 0", "at least one worker"),
+        ("params = { script_filename = \"x\" }", "\"script_filename\" cannot be the name of a parameter"),
+        ("params = { CONTENT_LENGTH = \"1\" }", "the parameter CONTENT_LENGTH is each request's own"),
+        ("params = { A = 1 }", "`params.A` must be a string, not a number"),
+        ("params = { A = \"a\\nb\" }", "a parameter's value is one line"),
+        ("verify = {}", "there is none"),
+        ("verify = \"GET /\"", "`verify` must be a table, not a string"),
+        ("verify = { request = \"/\" }", "it has no method"),
+        ("verify = { request = \"GET\" }", "it has no path"),
+        ("verify = { request = \"GET http://x/\" }", "not to a host"),
+        ("verify = { request = \"GET /a b\" }", "' ' cannot stand in a URI"),
+        ("verify = { request = \"GET /\", expect = 200 }", "`expect` must be a table, not a number"),
+        (
+            "verify = { request = \"GET /\", expect = { status = 600 } }",
+            "`verify.expect.status` must be a whole number",
+        ),
+        ("verify = { request = \"GET /\", expect = { code = 200 } }", "unknown key `code` in [pool.a.verify.expect]"),
+        ("verify = { request = \"GET /\", timeout = \"0\" }", "`verify.timeout` must be longer than zero"),
+        ("verify = { request = \"GET /\", every = \"worker\" }", "`every` cannot be \"worker\""),
+        ("verify = { request = \"GET /\", uri = \"/\" }", "unknown key `uri` in [pool.a.verify]"),
+        ("verify = { request = \"HEAD /\", expect = { body = \"x\" } }", "a HEAD request has no body"),
+        ("fallback = { status = 199 }", "`fallback.status` must be a whole number from 200 to 599"),
+        ("fallback = { status = 304 }", "the status 304 has no body"),
+        ("fallback = { file = \"\" }", "`fallback.file` must not be empty"),
+        ("fallback = { retry-after = 30 }", "`fallback.retry-after` must be a string"),
+        ("fallback = { body = \"x\" }", "unknown key `body` in [pool.a.fallback]"),
+        ("[supervisor]\nfront-user = \"\"", "`front-user` must not be empty"),
+        ("[supervisor]\nfront-user = 33", "`front-user` must be a string, not a number"),
+    ] {
+        let found = error(&queue_with(lines));
+        assert!(found.contains(expected), "{lines}: {found}");
+    }
+    let long = error(&queue_with(&format!("params = {{ A = \"{}\" }}", "x".repeat(8192))));
+    assert!(long.contains("`params` have 8193 bytes together, but at most 8192"), "{long}");
+    let long = format!("verify = {{ request = \"GET /\", expect = {{ body = \"{}\" }} }}", "x".repeat(1025));
+    assert!(error(&queue_with(&long)).contains("1025 bytes, but at most 1024"));
+    let addresses = |count| many(count, &|n| format!("\"fd:{}\"", n + 3));
+    assert!(error(&queued(&addresses(64), "")).contains("64 addresses are more than 63"));
+    assert!(error(&queued("\"fd:3\"", &clients(257))).contains("257 clients are more than 256"));
+    for good in [
+        queued(&addresses(63), &clients(256)),
+        queue_with("workers = { min = 0, max = 1 }"),
+        queue_with("workers = { min = 2, max = 8 }"),
+        queue_with("concurrency = 8\nmax-requests = 1"),
+        queue_with("queue = { length = 65536, timeout = \"1ms\" }"),
+        queue_with("verify = { request = \"HEAD /\", expect = { status = 599, body = \"\" } }"),
+        queue_with("fallback = {}\nqueue = {}\nparams = {}"),
+    ] {
+        assert!(load_text(&good).is_ok(), "{good}");
+    }
+}
+
+#[test]
+fn a_queue_listens_on_many_addresses_and_on_http() {
+    for (listen, lines) in [
+        ("\"unix:a\", \"unix:b\"", ""),
+        ("\"unix:a\", \"127.0.0.1:9000\", \"http://127.0.0.1:9001\"", "pass = \"listen-fds\""),
+        ("\"http://0.0.0.0:80\"", ""),
+        ("\"http://192.0.2.1:80\"", "allowed-clients = [\"192.0.2.2\", \"2001:db8::2\"]"),
+        ("\"0.0.0.0:9000\", \"http://0.0.0.0:80\"", "allowed-clients = [\"192.0.2.1\"]"),
+    ] {
+        let loaded = load_text(queued(listen, lines)).unwrap_or_else(|report| panic!("{}", report.render(false)));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings.render(false));
+    }
+    for (listen, lines, expected) in [
+        ("\"0.0.0.0:9000\"", "", "0.0.0.0:9000 is open to other machines, and FastCGI has no password"),
+        ("\"http://0.0.0.0:80\", \"0.0.0.0:9000\"", "", "0.0.0.0:9000 is open to other machines"),
+        ("\"0.0.0.0:9000\"", "allowed-clients = []", "open to other machines"),
+        ("\"unix:a\"", "allowed-clients = [\"192.0.2.1\"]", "needs a TCP address"),
+        ("\"127.0.0.1:80\", \"http://127.0.0.1:80\"", "", "http://127.0.0.1:80 is listened on by this pool already"),
+        ("\"http://0.0.0.0:80\", \"127.0.0.1:80\"", "", "127.0.0.1:80 is listened on by this pool already"),
+        ("\"http+unix:/a\"", "", "is not an address"),
+    ] {
+        let found = error(&queued(listen, lines));
+        assert!(found.contains(expected), "{listen}: {found}");
+    }
+}
+
+#[test]
+fn a_mode_that_cannot_be_read_accuses_no_other_key() {
+    for mode in ["\"queu\"", "3"] {
+        let text = pool_with("retry = \"never\"\nworkers = { min = 1, max = 2 }");
+        let found = error(&text.replace("\"direct\"", mode));
+        assert!(found.contains("`mode`"), "{found}");
+    }
+    let typo = pool_with("retry = \"never\"").replace("mode =", "mod =");
+    assert_eq!(error(&typo), "unknown key `mod` in [pool.a]");
+}
+
+#[test]
 fn keys_of_queue_mode_say_so() {
     for key in [
         "concurrency",
@@ -273,9 +494,16 @@ fn keys_of_queue_mode_say_so() {
         "max-requests",
         "request-timeout",
         "slow-request",
+        "params",
+        "fallback",
     ] {
         let message = error(&pool_with(&format!("{key} = 1")));
         assert!(message.starts_with(&format!("`{key}` has no meaning in direct mode")), "{message}");
+    }
+    let message = error(&pool_with("[pool.a.fallback]\nfile = 3"));
+    assert!(message.starts_with("`fallback` has no meaning in direct mode"), "{message}");
+    for text in [pool_with("verify = {}"), pool_with("[pool.a.verify]\nrequest = \"GET /\"")] {
+        assert_eq!(error(&text), "`verify` in direct mode is not in this version");
     }
     for lines in [
         "notify = true",
@@ -283,23 +511,19 @@ fn keys_of_queue_mode_say_so() {
         "type = \"cgi\"",
         "launch = \"zygote\"",
         "pass = \"server-starter\"",
-        "verify = {}",
-        "fallback = {}",
         "[guard.x]",
         "[ops]",
         "[supervisor]\nlog = \"logfmt\"",
-        "[supervisor]\nfront-user = \"x\"",
     ] {
         assert!(error(&pool_with(lines)).contains("not in this version"), "{lines}");
+        assert!(error(&queue_with(lines)).contains("not in this version"), "{lines}");
     }
     assert!(load_text(pool_with("type = \"fastcgi\"\nlaunch = \"exec\"")).is_ok());
-    let without_mode = "\n# a comment\n[pool.a]\ncommand = [\"a\"]\nlisten = [\"fd:3\"]\n";
-    let report = load_text(without_mode).unwrap_err();
-    assert_eq!(messages(&report), ["pool `a`: `mode = \"queue\"`, the default, is not in this version"]);
-    assert_eq!(
-        (report.problems()[0].line, report.problems()[0].hint.as_deref()),
-        (Some(3), Some("write `mode = \"direct\"`"))
-    );
+    assert!(load_text(queue_with("type = \"fastcgi\"\nlaunch = \"exec\"")).is_ok());
+    let report = load_text(pool_with("\nretry = \"never\"")).unwrap_err();
+    let [problem] = report.problems() else { panic!("{}", report.render(false)) };
+    assert_eq!((problem.line, problem.column), (Some(6), Some(1)));
+    assert_eq!(problem.hint.as_deref(), Some("remove it, or `mode = \"direct\"`"));
 }
 
 #[test]
@@ -310,6 +534,25 @@ fn what_may_be_meant_otherwise_is_a_warning() {
     assert!(warnings[0].message.contains("run as root"));
     assert!(warnings[1].message.contains("IPv4 only"));
     assert_eq!((warnings[0].line, warnings[1].line), (Some(5), Some(6)));
+    // In queue mode the front compares addresses itself.
+    let loaded = load_text(queued("\"127.0.0.1:9\"", "allowed-clients = [\"::1\"]")).unwrap();
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn parameters_that_nobody_sends_are_a_warning() {
+    let params = "params = { SCRIPT_FILENAME = \"x\" }";
+    let warned = |text: String| messages(&load_text(text).unwrap().warnings);
+    assert_eq!(
+        warned(queue_with(params)),
+        ["`params` go with HTTP and verify requests only, and this pool has neither"]
+    );
+    assert!(warned(queued("\"http://127.0.0.1:80\"", params)).is_empty());
+    assert!(warned(queue_with(&format!("{params}\nverify = {{ request = \"GET /\" }}"))).is_empty());
+    assert_eq!(
+        error(&queue_with(&format!("{params}\nverify = {{ request = \"/\" }}"))).split(':').next(),
+        Some("\"/\" is not a request")
+    );
 }
 
 #[test]

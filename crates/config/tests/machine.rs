@@ -6,9 +6,27 @@ use std::path::{Path, PathBuf};
 
 use steadfast_config::command_line::{CommandLine, examine as examine_command, from_command};
 use steadfast_config::load::{Context, Loaded, examine, load};
-use steadfast_config::machine::{Lookup, Machine, UserIds, check_machine, compare, find_program};
+use steadfast_config::machine::{
+    Lookup, Machine, UserIds, check_machine, compare, fallback_body, find_program, front_user,
+};
 use steadfast_config::report::Report;
-use steadfast_config::types::{Listen, Workers};
+use steadfast_config::types::{Config, Every, Fallback, Listen, Mode, Workers};
+
+/// A machine with the users root, www (33) and those named, from 100 on, and the groups root and web (44).
+struct With(&'static [&'static str]);
+
+impl Lookup for With {
+    fn user(&self, name: &str) -> Option<UserIds> {
+        let at = self.0.iter().position(|known| *known == name);
+        let number = at.and_then(|at| u32::try_from(at).ok()).map(|at| 100 + at);
+        let ids = |number| UserIds { uid: number, gid: number, name: name.to_owned(), home: PathBuf::from("/") };
+        number.map(ids).or_else(|| Users.user(name))
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        Users.group(name)
+    }
+}
 
 /// A machine with the users root and www (33), and the groups root and web (44).
 struct Users;
@@ -162,14 +180,14 @@ fn arguments_make_one_pool() {
 fn arguments_are_refused_with_the_messages_of_a_file() {
     let refused = |given: &CommandLine| messages(&from_command(given, &here()).unwrap_err());
     let good = || command_line(&["127.0.0.1:9000"]);
-    let mode = CommandLine { mode: None, ..good() };
-    assert_eq!(refused(&mode), ["queue mode, the default, is not in this version"]);
-    let mode = CommandLine { mode: Some("queue".into()), ..good() };
-    assert_eq!(refused(&mode), ["`mode = \"queue\"` is not in this version"]);
+    let mode = CommandLine { mode: Some("queu".into()), ..good() };
+    assert_eq!(refused(&mode), ["`mode` cannot be \"queu\""]);
     let launch = CommandLine { launch: Some("zygote".into()), ..good() };
     assert_eq!(refused(&launch), ["`launch = \"zygote\"` is not in this version"]);
     let later = CommandLine { verify: Some("GET /".into()), ops: Some("127.0.0.1:1".into()), ..good() };
-    assert_eq!(refused(&later), ["--verify is not in this version", "--ops is not in this version"]);
+    let mut found = refused(&later);
+    found.sort_unstable_by_key(|message| !message.starts_with("--verify"));
+    assert_eq!(found, ["--verify in direct mode is not in this version", "--ops is not in this version"]);
     assert_eq!(refused(&CommandLine { workers: Some("2..4".into()), ..good() }).len(), 1);
     assert_eq!(refused(&CommandLine { workers: Some("many".into()), ..good() }).len(), 1);
     assert_eq!(refused(&CommandLine { name: Some("a b".into()), ..good() }), ["\"a b\" cannot be the name of a pool"]);
@@ -177,11 +195,48 @@ fn arguments_are_refused_with_the_messages_of_a_file() {
     assert_eq!(refused(&command_line(&[])), ["the workers listen nowhere"]);
     assert!(refused(&command_line(&["unix:/a", "unix:/b"]))[0].contains("carries one socket"));
     assert!(refused(&command_line(&["0.0.0.0:9000"]))[0].contains("open to other machines"));
+    assert!(refused(&command_line(&["http://127.0.0.1:80"]))[0].contains("needs queue mode"));
+    let queue = || CommandLine { mode: None, ..good() };
+    assert!(refused(&CommandLine { verify: Some("/".into()), ..queue() })[0].contains("it has no method"));
+    assert_eq!(refused(&CommandLine { ops: Some("127.0.0.1:1".into()), ..queue() }), ["--ops is not in this version"]);
+    assert_eq!(refused(&CommandLine { launch: Some("zygote".into()), ..queue() }).len(), 1);
+    assert_eq!(refused(&CommandLine { workers: Some("4..2".into()), ..queue() }), ["workers: min (4) passes max (2)"]);
+    let open = CommandLine { mode: None, ..command_line(&["http://0.0.0.0:80", "0.0.0.0:9000"]) };
+    assert_eq!(refused(&open), ["0.0.0.0:9000 is open to other machines, and FastCGI has no password"]);
+    // Nothing that only direct mode refuses is refused where the mode is not known.
+    let unknown = CommandLine { mode: Some("queu".into()), workers: Some("1..2".into()), ..queue() };
+    assert_eq!(refused(&unknown).len(), 1);
+}
+
+#[test]
+fn a_queue_is_the_default_of_the_command_line() {
+    let given = CommandLine {
+        mode: None,
+        workers: Some("0..8".into()),
+        verify: Some("GET /health".into()),
+        ..command_line(&["unix:a.sock", "http://127.0.0.1:8080"])
+    };
+    for mode in [None, Some("queue".into())] {
+        let config = from_command(&CommandLine { mode, ..given.clone() }, &here()).unwrap().config;
+        let pool = &config.pools["php-cgi8-4"];
+        assert_eq!(pool.mode, Mode::Queue);
+        assert!(matches!(pool.workers, Workers { min: 0, max: 8, .. }));
+        let verify = pool.verify.as_ref().unwrap();
+        assert_eq!((verify.method.as_str(), verify.uri.as_str(), verify.status), ("GET", "/health", 200));
+        assert_eq!((verify.body.as_str(), verify.timeout.as_secs(), verify.every), ("", 10, Every::Each));
+        let http = Listen::Http("127.0.0.1:8080".parse().unwrap());
+        assert_eq!(pool.listen, [Listen::Unix("/here/a.sock".into()), http]);
+    }
 }
 
 #[test]
 fn a_refused_command_line_shows_the_arguments() {
-    let given = CommandLine { workers: Some("0".into()), mode: None, ..command_line(&["/run/x.sock"]) };
+    let given = CommandLine {
+        workers: Some("0".into()),
+        mode: Some("qeue".into()),
+        verify: Some("/health".into()),
+        ..command_line(&["/run/x.sock"])
+    };
     insta::assert_snapshot!(from_command(&given, &here()).unwrap_err().render(false));
 }
 
@@ -212,7 +267,7 @@ fn examined(file: &Path, directory: &Path) -> Report {
 }
 
 fn as_root(directory: &Path) -> Machine<'_> {
-    Machine { uid: 0, gid: 0, runtime_dir: directory, directory, path: None, lookup: &Users }
+    Machine { uid: 0, gid: 0, runtime_dir: directory, directory, path: None, lookup: &With(&["steadfast"]) }
 }
 
 #[test]
@@ -304,7 +359,17 @@ fn hints_for_a_command_line_name_what_can_be_typed() {
     assert_eq!(open.len(), 1);
     assert!(open[0].starts_with("listen on 127.0.0.1, or write a configuration file"), "{open:?}");
     let grows = CommandLine { workers: Some("2..4".into()), ..given(&["127.0.0.1:1"]) };
-    assert_eq!(hints(&grows), ["a fixed number: `--workers 4`"]);
+    assert_eq!(hints(&grows), ["a fixed number: `--workers 4`; or queue mode, where the number follows the need"]);
+    assert_eq!(hints(&given(&["http://127.0.0.1:1"])), ["leave --mode direct out, or listen on FastCGI alone"]);
+    let nobody = CommandLine { mode: None, workers: Some("0".into()), ..given(&["127.0.0.1:1"]) };
+    assert_eq!(hints(&nobody), ["on demand only: `--workers 0..4`"]);
+    let named = CommandLine { mode: None, name: Some("x".repeat(64)), ..given(&["127.0.0.1:1"]) };
+    let mut examined = examine_command(&named, &here());
+    let runtime_dir = PathBuf::from(format!("/{}", "r".repeat(40)));
+    compare(&mut examined, &Machine { runtime_dir: &runtime_dir, ..as_root(Path::new("/")) });
+    let report = examined.finish().unwrap_err();
+    assert_eq!(report.problems()[0].argument, Some(format!("`--name {}`", "x".repeat(64))));
+    assert!(report.problems()[0].hint.as_deref().unwrap().starts_with("name the pool shorter with --name"));
     let nameless = CommandLine { user: None, ..given(&["127.0.0.1:1"]) };
     assert_eq!(hints(&nameless), ["write --user www-data"]);
     let words = CommandLine { command: vec!["/usr/bin/perl site.fcgi".into()], ..given(&["127.0.0.1:1"]) };
@@ -313,4 +378,123 @@ fn hints_for_a_command_line_name_what_can_be_typed() {
     assert_eq!(hints(&long), ["name a shorter path with --control"]);
     let both = CommandLine { command: vec!["/gone".into()], user: Some(String::new()), ..given(&["nowhere"]) };
     assert_eq!(hints(&both).len(), 3);
+}
+
+/// The configuration of one file.
+fn configured(text: &str) -> Config {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::write(directory.path().join("steadfast.toml"), text).expect("a directory of our own");
+    let loaded = load(Path::new("steadfast.toml"), &Context { directory: directory.path().to_owned() });
+    loaded.unwrap_or_else(|report| panic!("{}", report.render(false))).config
+}
+
+/// A good pool in queue mode: `a` with this user, then what `lines` say.
+fn queue(user: &str, lines: &str) -> String {
+    format!("[pool.a]\ncommand = [\"sh\"]\nlisten = [\"unix:a\"]\nuser = \"{user}\"\n{lines}\n")
+}
+
+#[test]
+fn the_front_is_steadfast_or_nobody_or_whoever_is_named() {
+    let of = |text: &str, users: &'static [&str]| front_user(&configured(text), &With(users));
+    let own = of(&queue("www", ""), &["nobody", "steadfast"]).unwrap();
+    assert_eq!((own.ids.name.as_str(), own.ids.uid, own.warning), ("steadfast", 101, None));
+    let stand_in = of(&queue("www", ""), &["nobody"]).unwrap();
+    assert_eq!((stand_in.ids.name.as_str(), stand_in.ids.gid), ("nobody", 100));
+    assert!(stand_in.warning.unwrap().contains("no user \"steadfast\""));
+    let named = queue("www", "[supervisor]\nfront-user = \"front\"");
+    assert_eq!(of(&named, &["front", "steadfast"]).unwrap().ids.name, "front");
+    let why = |text: &str, users: &'static [&str]| of(text, users).unwrap_err().to_string();
+    // Who is named is not replaced by anybody.
+    assert!(why(&named, &["nobody", "steadfast"]).starts_with("there is no user \"front\""));
+    assert!(why(&queue("www", ""), &[]).contains("neither a user \"steadfast\" nor \"nobody\""));
+    let root = queue("www", "[supervisor]\nfront-user = \"root\"");
+    assert!(why(&root, &[]).contains("cannot run as \"root\""));
+    let same = queue("www", "[supervisor]\nfront-user = \"www\"");
+    assert!(why(&same, &[]).contains("the front cannot run as www, the user of pool `a`"));
+    assert!(why(&queue("nobody", ""), &["nobody"]).contains("the front cannot run as nobody, the user of pool `a`"));
+    assert!(why(&queue("nobody", ""), &["nobody"]).contains("useradd --system"));
+    assert!(of(&queue("nobody", ""), &["nobody", "steadfast"]).is_ok());
+}
+
+#[test]
+fn the_front_s_user_is_looked_at_only_where_one_is_needed() {
+    let found = |text: &str, uid: u32, users: &'static [&str]| {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let base = directory.path();
+        fs::write(base.join("steadfast.toml"), text).expect("a directory of our own");
+        let mut examined = examine(Path::new("steadfast.toml"), &Context { directory: base.to_owned() });
+        let lookup = With(users);
+        let machine = Machine { uid, gid: uid, runtime_dir: base, directory: base, path: None, lookup: &lookup };
+        compare(&mut examined, &machine);
+        let report = examined.finish().map_or_else(|report| report, |loaded| loaded.warnings);
+        report.problems().iter().map(|problem| (problem.line, problem.message.clone())).collect::<Vec<_>>()
+    };
+    let stand_in = found(&queue("www", ""), 0, &["nobody"]);
+    assert_eq!(stand_in.len(), 1, "{stand_in:?}");
+    assert!(stand_in[0].1.contains("the front runs as nobody"), "{stand_in:?}");
+    assert_eq!(found(&queue("www", ""), 0, &["nobody", "steadfast"]), []);
+    assert_eq!(found(&queue("www", ""), 33, &[]), [], "not root");
+    assert_eq!(found(&queue("www", "mode = \"direct\""), 0, &[]), [], "no front");
+    // Each error where the mistake is.
+    let unknown = found(&queue("www", "[supervisor]\nfront-user = \"front\""), 0, &["nobody"]);
+    assert_eq!((unknown.len(), unknown[0].0), (1, Some(6)), "{unknown:?}");
+    assert_eq!(found(&queue("www", "[supervisor]\nfront-user = \"front\""), 33, &[]), [], "not root");
+    let same = found(&queue("nobody", ""), 0, &["nobody"]);
+    assert_eq!((same.len(), same[0].0), (1, Some(4)), "{same:?}");
+    let broken = found(&queue("www", "[supervisor]\nfront-user = 3"), 0, &[]);
+    assert_eq!((broken.len(), broken[0].0), (1, Some(6)), "{broken:?}");
+    let mode = found(&queue("www", "mode = \"drect\""), 0, &[]);
+    assert_eq!((mode.len(), mode[0].0), (1, Some(5)), "{mode:?}");
+}
+
+#[test]
+fn private_sockets_must_fit_the_kernel() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path();
+    let loaded = |mode: &str| {
+        fs::write(base.join("steadfast.toml"), queue("www", mode)).unwrap();
+        load(Path::new("steadfast.toml"), &Context { directory: base.to_owned() }).unwrap()
+    };
+    // RUNTIME + "/pool/a/" + 20 digits = 107.
+    let fits = PathBuf::from(format!("/{}", "r".repeat(78)));
+    assert_eq!(checked(&loaded(""), 33, &fits, base), []);
+    let long = PathBuf::from(format!("/{}", "r".repeat(79)));
+    let found = checked(&loaded(""), 33, &long, base);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].0.contains("paths of up to 108 bytes, but the kernel takes at most 107"), "{found:?}");
+    assert_eq!(found[0].1, Some(1));
+    assert_eq!(checked(&loaded("mode = \"direct\""), 33, &long, base), []);
+}
+
+#[test]
+fn a_fallback_page_is_a_file_that_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path();
+    let loaded = |file: &str| {
+        let text = queue("www", &format!("[pool.a.fallback]\nfile = \"{file}\""));
+        fs::write(base.join("steadfast.toml"), text).unwrap();
+        load(Path::new("steadfast.toml"), &Context { directory: base.to_owned() }).unwrap()
+    };
+    let found = |file: &str| checked(&loaded(file), 33, base, Path::new("/"));
+    fs::write(base.join("page.html"), "x".repeat(1 << 20)).unwrap();
+    fs::write(base.join("long.html"), "x".repeat((1 << 20) + 1)).unwrap();
+    assert_eq!(found("page.html"), [], "relative to the file's directory");
+    assert_eq!(found(base.join("page.html").to_str().unwrap()), []);
+    for (file, expected) in [
+        ("gone.html", "gone.html cannot be used: No such file"),
+        (".", "is not a regular file"),
+        ("/dev/zero", "/dev/zero is not a regular file"),
+        ("long.html", "has 1048577 bytes, but at most 1 MiB"),
+    ] {
+        let found = found(file);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0.contains(expected), "{found:?}");
+        assert_eq!(found[0].1, Some(6));
+    }
+    let fallback =
+        |file: &str| Fallback { file: Some(base.join(file)), ..loaded(".").config.pools["a"].fallback.clone() };
+    assert!(fallback_body(&fallback("page.html")).unwrap().is_some());
+    assert!(fallback_body(&fallback("long.html")).is_err());
+    let none = Fallback { file: None, ..fallback("") };
+    assert!(fallback_body(&none).unwrap().is_none());
 }
