@@ -394,7 +394,7 @@ impl RequestDecoder {
         let [role1, role0, flags, ..] = body;
         let (id, role, keep) = (self.id, u16::from_be_bytes([role1, role0]), flags & KEEP_CONN != 0);
         if self.active.len() >= self.limits.requests {
-            self.idle_record(kind::BEGIN_REQUEST, HEADER as u16)?;
+            self.idle_record(kind::BEGIN_REQUEST, 0)?;
             return Ok(Event::Refused { id, keep });
         }
         self.idle_records = 0;
