@@ -11,8 +11,8 @@ use crate::units::parse_duration;
 /// What `steadfast -h` prints below the options.
 const EXAMPLES: &str = "\
 Examples:
-  steadfast run --mode direct --listen 127.0.0.1:9000 --workers 4 --user www-data \\
-      -- perl site.fcgi              four workers, without a file
+  steadfast run --listen 127.0.0.1:9000 --workers 2..8 --user www-data \\
+      -- perl site.fcgi              two to eight workers, without a file
   steadfast run -c steadfast.toml    keep the pools of a file alive, in the foreground
   steadfast check -c steadfast.toml  show every error of a file at once
   steadfast status --watch           pools and workers, redrawn each second
@@ -108,24 +108,25 @@ pub(crate) enum Verb {
 Examples:
   steadfast run    ./steadfast.toml, else /etc/steadfast/steadfast.toml
   steadfast run -c site.toml --log json
-  steadfast run --mode direct --listen unix:/run/site.sock --workers 4 --user www-data \\
-      -- perl site.fcgi
+  steadfast run --listen unix:/run/site.sock --workers 2..8 --user www-data \\
+      --verify 'GET /health' -- perl site.fcgi
 
 TERM, QUIT and the first INT stop gracefully, a second TERM or INT at once; HUP reloads.")]
 pub(crate) struct Run {
-    /// Where visitors connect: unix:PATH, ADDR:PORT, fd:N, systemd:NAME; may be repeated
+    /// Where visitors connect: unix:PATH, ADDR:PORT, http://ADDR:PORT, fd:N, systemd:NAME; may be repeated
     #[arg(long, value_name = "ADDR", requires = "command")]
     pub(crate) listen: Vec<String>,
-    /// How many workers: N or MIN..MAX
+    /// How many workers: N, or MIN..MAX in queue mode
     #[arg(long, value_name = "N|MIN..MAX", requires = "command")]
     pub(crate) workers: Option<String>,
-    /// Who accepts: direct (the workers)
-    #[arg(long, value_name = "MODE", requires = "command")]
+    /// Who accepts: queue (the front, which gives each request to one worker) or direct (the workers)
+    #[arg(long, value_name = "queue|direct", requires = "command")]
     pub(crate) mode: Option<String>,
     /// How workers are made: exec
     #[arg(long, value_name = "HOW", requires = "command")]
     pub(crate) launch: Option<String>,
-    #[arg(long, value_name = "REQUEST", requires = "command", hide = true)]
+    /// What a new worker must answer before it serves, such as 'GET /health'
+    #[arg(long, value_name = "REQUEST", requires = "command")]
     pub(crate) verify: Option<String>,
     /// Who the workers are; needed when started as root
     #[arg(long, value_name = "NAME", requires = "command")]

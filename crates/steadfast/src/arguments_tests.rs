@@ -32,6 +32,10 @@ fn run_takes_a_command_and_its_options() {
     assert_eq!(run.command, ["perl", "app.pl", "-c", "x", "--json"]);
     assert_eq!(run.listen, ["unix:/tmp/x.sock", "127.0.0.1:9000"]);
     assert_eq!((run.workers.as_deref(), run.log), (Some("4..8"), Some(LogFormat::Json)));
+    assert_eq!((run.mode.as_deref(), run.verify), (Some("direct"), None));
+    let line = ["steadfast", "run", "--listen", "http://127.0.0.1:8080", "--verify", "GET /health", "--", "perl"];
+    let Some(Verb::Run(run)) = parse(line).expect("queue mode is the default").verb else { panic!("run") };
+    assert_eq!((run.mode, run.verify.as_deref()), (None, Some("GET /health")));
 }
 
 #[test]

@@ -92,8 +92,16 @@ mod tests {
             assert_eq!(failure.code, ExitCode::Configuration, "{option}");
             assert!(failure.message.contains("not in this version"), "{}", failure.message);
         }
-        let failure = perform("steadfast run --listen 127.0.0.1:1 -- /bin/true");
-        assert!(failure.message.contains("not in this version"), "queue mode: {}", failure.message);
+    }
+
+    #[test]
+    fn what_a_mode_has_no_meaning_for_is_refused_as_configuration() {
+        let failure = perform("steadfast run --mode direct --listen http://127.0.0.1:1 -- /bin/true");
+        assert_eq!(failure.code, ExitCode::Configuration);
+        assert!(failure.message.contains("needs queue mode"), "{}", failure.message);
+        let failure = perform("steadfast run --verify /health --listen http://127.0.0.1:1 -- /bin/true");
+        assert_eq!(failure.code, ExitCode::Configuration);
+        assert!(failure.message.contains("it has no method"), "{}", failure.message);
     }
 
     #[test]
