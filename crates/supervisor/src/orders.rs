@@ -31,7 +31,10 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         Command::VerifyWorker { worker } => tell::verify(shell, worker),
         Command::AdmitWorker { worker } => tell::admit(shell, worker),
         Command::DrainWorker { worker } => tell::drain(shell, worker),
-        Command::TerminateWorker { worker } => leaving::terminate(shell, worker),
+        Command::TerminateWorker { worker } => {
+            leaving::terminate(shell, worker);
+            tell::withdraw(shell, worker);
+        }
         Command::KillWorker { worker } => leaving::kill(shell, worker),
         Command::Report(note) => report::report(shell, note),
         Command::ForgetPool { pool } => forget(shell, pool),

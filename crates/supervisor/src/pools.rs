@@ -31,6 +31,12 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
+    /// As it was configured, or as somebody else has named it.
+    pub(crate) fn address(&self) -> String {
+        let scheme = if matches!(self.listen, Listen::Http(_)) { "http://" } else { "" };
+        format!("{scheme}{}", self.listener.borrow().address())
+    }
+
     /// Its number for the front, another one after each binding.
     pub(crate) fn front_id(&self) -> u64 {
         (self.id << 32) | u64::from(self.renewed.get())

@@ -16,7 +16,7 @@ use steadfast_proto::status::{
 
 use crate::clock::millis;
 use crate::front::settings;
-use crate::pools;
+use crate::pools::{self, Socket};
 use crate::report::because;
 use crate::shell::Shell;
 use crate::signals::signal_name;
@@ -111,7 +111,7 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
         state,
         reason: pool.failure.as_ref().filter(|_| is_ill).map(words::exit),
         mode: if is_queued { "queue" } else { "direct" }.to_owned(),
-        listen: pool.plan.sockets.iter().map(|socket| socket.listener.borrow().address().to_owned()).collect(),
+        listen: pool.plan.sockets.iter().map(Socket::address).collect(),
         generation: u64::from(view.generation().0),
         candidate: view.candidate().map(|generation| u64::from(generation.0)),
         proven: view.is_proven(),

@@ -121,7 +121,7 @@ pub(crate) fn pool(shell: &mut Shell, id: PoolId) {
             }
         }
         let protocol = settings::protocol(&socket.listen);
-        listeners.push(Listener { id: socket.front_id(), protocol, address: listener.address().to_owned() });
+        listeners.push(Listener { id: socket.front_id(), protocol, address: socket.address() });
     }
     let mut message = settings::pool(id, &pool.plan.config, listeners);
     match fallback_body(&pool.plan.config.fallback) {
@@ -226,6 +226,18 @@ pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
     }
     links::say(shell, id, &ToWorker::Drain);
     if !is_leaving {
+        say(shell, &ToFront::WorkerWithdraw { worker: id.0 }, Vec::new());
+    }
+}
+
+/// It is sent TERM: one that waits for the next request on its kept connection is to see that none will come.
+pub(crate) fn withdraw(shell: &mut Shell, id: WorkerId) {
+    if !has(shell, id) || shell.front.is_leaving() {
+        return;
+    }
+    if let Some(queued) = shell.workers.get_mut(id).and_then(|worker| worker.queued.as_mut())
+        && !std::mem::replace(&mut queued.is_leaving, true)
+    {
         say(shell, &ToFront::WorkerWithdraw { worker: id.0 }, Vec::new());
     }
 }
