@@ -2,3 +2,111 @@
 //!
 //! A process of its own, one thread, unprivileged; it knows the supervisor by the channel of [`steadfast_proto::front`]
 //! only, and decides nothing about workers but who gets which request.
+//!
+//! The rooms, from the outside to the inside: `turn` is the loop; `clients` reads web servers, `exchanges` and `http`
+//! read HTTP clients; `intake` looks at parameters, `uploads` carries bodies; `dispatch` decides who gets what; `lanes`
+//! are the connections to workers, `replies` reads their answers, `broken` decides what becomes of a request whose
+//! worker has gone; `visitor` is the way back, `place` what is answered in a worker's place; `ending` is the one place
+//! where a request ends. `orders` hears the supervisor; `load` and `notes` tell it.
+
+mod abort;
+mod broken;
+mod cgi;
+mod channel;
+mod clients;
+mod clock;
+mod dispatch;
+mod dues;
+mod ending;
+mod exchanges;
+mod http;
+mod intake;
+mod keys;
+mod lanes;
+mod load;
+mod notes;
+mod orders;
+mod place;
+mod poller;
+mod replies;
+mod request;
+mod state;
+mod sys;
+mod turn;
+mod uploads;
+mod verify;
+mod visitor;
+mod workers;
+
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::OwnedFd;
+
+use steadfast_proto::front::{FromFront, VERSION};
+
+use crate::channel::Channel;
+use crate::clock::Clock;
+use crate::http::Http;
+use crate::poller::{Interest, Poller, Token};
+use crate::state::Front;
+
+/// The fd by which the front inherits its channel.
+pub const CHANNEL: i32 = 3;
+
+/// The front as a process: serves the supervisor at the other end of fd [`CHANNEL`].
+///
+/// # Errors
+/// When there is no such socket, and as [`serve`].
+pub fn run() -> Result<(), String> {
+    // It is executed by fd, and would be listed as a number.
+    let _ = rustix::thread::set_name(c"steadfast-front");
+    serve(sys::channel()?)
+}
+
+/// Serves until the supervisor says `leave` or has gone. `channel` is the front's end of a `SOCK_SEQPACKET` pair.
+///
+/// # Errors
+/// When the kernel gives no epoll, the channel cannot be heard, or the supervisor said something that is no message of
+/// this version: what was tried and why it failed.
+pub fn serve(channel: OwnedFd) -> Result<(), String> {
+    let poller = Poller::new().map_err(|error| format!("cannot make an epoll instance: {error}"))?;
+    let mut clock = Clock::start();
+    let now = clock.turn(None);
+    let mut channel = Channel::new(channel);
+    poller
+        .add(channel.fd(), Token::Channel, Interest::Level)
+        .map_err(|error| format!("cannot hear the channel to the supervisor: {error}"))?;
+    channel.send(&FromFront::Ready { version: VERSION });
+    let secret = RandomState::new();
+    let salt = secret.hash_one(std::process::id());
+    let mut front = Front {
+        clock,
+        now,
+        poller,
+        channel,
+        pools: Default::default(),
+        listeners: Default::default(),
+        last_listener: 0,
+        clients: Default::default(),
+        http: Http::new(),
+        exchanges: Default::default(),
+        lanes: Default::default(),
+        workers: Default::default(),
+        by_id: Default::default(),
+        requests: Default::default(),
+        dues: Default::default(),
+        scratch: Vec::new(),
+        spare: Vec::new(),
+        again: Vec::new(),
+        lanes_again: Vec::new(),
+        unwritten: Vec::new(),
+        secret,
+        salt,
+        last_request: 0,
+        accept_again: None,
+        leaves_by: None,
+        trouble: None,
+        is_channel_write_heard: false,
+    };
+    turn::run(&mut front);
+    front.trouble.map_or(Ok(()), Err)
+}

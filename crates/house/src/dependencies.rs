@@ -53,6 +53,7 @@ pub const TABLE: [Row; 10] = [
             "httparse",
             "bytes",
             "memchr",
+            "slotmap",
             "rustix",
             "libc",
             "serde",

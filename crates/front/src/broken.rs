@@ -1,0 +1,111 @@
+//! A worker's connection has ended with a request in hand: what becomes of the request, and who is to blame.
+//!
+//! Design.md, section 6: what may run twice is given to another worker once, if no byte of an answer has come; what may
+//! not runs again only if the worker has not seen a byte of it. All others are told the truth.
+
+use steadfast_proto::front::{Blamed, NoteKind, Retry};
+
+use crate::dispatch;
+use crate::ending::{Outcome, finish, refuse};
+use crate::keys::{LaneKey, RequestKey};
+use crate::lanes;
+use crate::notes;
+use crate::place::Reason;
+use crate::request::{Origin, Request};
+use crate::state::Front;
+use crate::verify;
+use crate::visitor;
+use crate::workers;
+
+/// One visitor's request may kill so many workers, then no more.
+const DEATHS_MAX: u8 = 2;
+
+/// The connection of a worker has ended by itself.
+pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
+    let Some(entry) = front.lanes.get(lane) else { return };
+    let (worker, used) = (entry.worker, entry.used);
+    let Some(key) = entry.request else {
+        lanes::close(front, lane);
+        let closes = front.workers.get(worker).is_some_and(|worker| worker.closes);
+        // Never used: libfcgi drops a connection that says nothing for two seconds.
+        if used > 0 && !closes {
+            workers::rest(front, worker, workers::LEAVING);
+            if let Some(worker) = front.workers.get_mut(worker).filter(|_| used == 1) {
+                worker.may_close = true;
+            }
+        }
+        return;
+    };
+    if let Some(request) = front.requests.get(key) {
+        let blamed = blamed(front, request);
+        if let Some(worker) = front.workers.get_mut(worker)
+            && worker.blame.is_none()
+        {
+            worker.blame = blamed;
+        }
+    }
+    workers::rest(front, worker, workers::DYING);
+    lanes::free(front, lane, false);
+    bereave(front, key, why);
+    serve_pool_of(front, worker);
+}
+
+/// What a worker had in hand, if it has seen anything of it.
+pub(crate) fn blamed(front: &Front, request: &Request) -> Option<Blamed> {
+    let is_blamable = request.sent > 0 && !matches!(request.origin, Origin::Verify(_));
+    is_blamable.then(|| Blamed {
+        key: request.key(&front.secret),
+        line: request.line(),
+        id: request.id(),
+        sent: (request.sent + request.body.tail_at) as u64,
+        answered: request.reply.bytes,
+    })
+}
+
+/// A request has lost its worker.
+pub(crate) fn bereave(front: &mut Front, key: RequestKey, why: &str) {
+    let Some(request) = front.requests.get_mut(key) else { return };
+    let Some(pool) = front.pools.get(&request.pool) else { return };
+    if let Origin::Verify(worker) = request.origin {
+        return verify::failed(front, worker, key, format!("it ended the connection: {why}"));
+    }
+    if request.origin == Origin::Gone {
+        return finish(front, key, Outcome::Aborted);
+    }
+    let is_trial = request.suspicion.is_some_and(|suspicion| suspicion.is_trial);
+    if request.is_unsent() {
+        request.misses = request.misses.saturating_add(1);
+        if pool.config.retry != Retry::Never {
+            return dispatch::again(front, key);
+        }
+        return refuse(front, key, Reason::WorkerDied);
+    }
+    request.deaths += 1;
+    let may_run_again = pool.config.retry == Retry::Idempotent
+        && request.method.is_idempotent()
+        && request.reply.bytes == 0
+        && !request.body.is_streamed
+        && request.deaths < DEATHS_MAX
+        && !is_trial;
+    if may_run_again {
+        if let Some(pool) = front.pools.get_mut(&request.pool) {
+            pool.counters.requests.retried += 1;
+            pool.is_counted = true;
+        }
+        notes::about(front, key, NoteKind::Retried, Some(why.to_owned()));
+        return dispatch::again(front, key);
+    }
+    if request.reply.is_released {
+        notes::about(front, key, NoteKind::Cut, Some(why.to_owned()));
+        visitor::cut(front, key);
+        return finish(front, key, Outcome::Lost);
+    }
+    refuse(front, key, Reason::WorkerDied);
+}
+
+/// A worker is there for the next request, or one more is not.
+pub(crate) fn serve_pool_of(front: &mut Front, worker: crate::keys::WorkerKey) {
+    if let Some(pool) = front.workers.get(worker).map(|worker| worker.pool) {
+        dispatch::serve(front, pool);
+    }
+}

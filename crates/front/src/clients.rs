@@ -1,0 +1,376 @@
+//! Web servers' connections: accepted, read, and closed.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, shutdown, sockopt};
+use steadfast_proto::fcgi::encode;
+use steadfast_proto::fcgi::record::{kind, role, status};
+use steadfast_proto::fcgi::request::{Event, Limits, RequestDecoder};
+use steadfast_proto::fcgi::values::Values;
+use steadfast_proto::front::Protocol;
+
+use crate::abort;
+use crate::dispatch;
+use crate::ending::refuse;
+use crate::intake;
+use crate::keys::{ClientKey, PoolId, RequestKey};
+use crate::notes;
+use crate::place::Reason;
+use crate::poller::{Interest, Token};
+use crate::replies;
+use crate::request::{Origin, Request, State};
+use crate::state::{Client, Front, READ_MAX};
+use crate::uploads;
+use crate::visitor::{self, Written};
+
+/// Connections accepted from one listener in one turn.
+const ACCEPTS: usize = 64;
+/// Reads of one connection in one turn.
+const READS: usize = 4;
+/// A connection that has never said anything is closed after so long.
+const FIRST_BYTE: Duration = Duration::from_secs(75);
+/// A request's head must be complete, and its body must move, within this.
+const READ_STALL: Duration = Duration::from_secs(30);
+/// A connection that is closed with input unread is drained for so long at most.
+const LINGER: Duration = Duration::from_secs(2);
+/// Without an fd left, nobody is accepted for so long.
+const NO_FD: Duration = Duration::from_millis(50);
+/// What GET_VALUES is answered: so many connections are held.
+const CONNECTIONS: u32 = 10_000;
+/// So many requests one connection has in hand.
+const MULTIPLEXED: usize = 128;
+/// Bytes of parameters of one request.
+const PARAMS_MAX: usize = 256 * 1024;
+
+/// Somebody connects.
+pub(crate) fn accept(front: &mut Front, number: u32) {
+    for _ in 0..ACCEPTS {
+        let Some((pool_id, listener)) = front.listeners.get(&number).copied() else { return };
+        let Some(pool) = front.pools.get(&pool_id) else { return };
+        let Some(listener) = pool.listeners.get(&listener) else { return };
+        let fd = match accept_with(&listener.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(fd) => fd,
+            Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => continue,
+            Err(Errno::AGAIN) => return,
+            Err(error) => return stop_accepting(front, pool_id, error),
+        };
+        let peer = rustix::net::getpeername(&fd).ok().flatten().and_then(|at| std::net::SocketAddr::try_from(at).ok());
+        if let Some(peer) = peer {
+            let allowed = &pool.config.allowed_clients;
+            if !allowed.is_empty() && !allowed.contains(&peer.ip().to_canonical()) {
+                let address = listener.address.clone();
+                notes::warn(front, Some(pool_id), format!("{} is not among allowed-clients of {address}", peer.ip()));
+                continue;
+            }
+            let _ = sockopt::set_tcp_nodelay(&fd, true);
+        }
+        match (listener.protocol, &listener.settings) {
+            (Protocol::Http, Some(settings)) => {
+                let settings = std::rc::Rc::clone(settings);
+                let key = front.http.accept(fd, peer, settings, front.now);
+                if let Some(fd) = front.http.fd(key) {
+                    let _ = front.poller.add(fd, Token::Http(key), Interest::ReadWrite);
+                }
+            }
+            _ => welcome(front, pool_id, fd),
+        }
+    }
+}
+
+/// There is no fd left, or no memory: whoever is idle makes room, and the others wait in the backlog.
+fn stop_accepting(front: &mut Front, pool: PoolId, error: Errno) {
+    if front.accept_again.is_none() {
+        notes::warn(front, Some(pool), format!("no connection can be accepted: {error}; trying again"));
+    }
+    let idle = front.clients.iter().find(|(_, client)| client.streams.is_empty() && client.out.is_empty());
+    if let Some(key) = idle.map(|(key, _)| key) {
+        close(front, key);
+    }
+    hear_listeners(front, false);
+    front.accept_again = Some(front.now + NO_FD);
+}
+
+/// Listens to those who connect, or no longer.
+pub(crate) fn hear_listeners(front: &mut Front, on: bool) {
+    for pool in front.pools.values() {
+        for listener in pool.listeners.values() {
+            if on {
+                let _ = front.poller.add(&listener.fd, Token::Listener(listener.number), Interest::Level);
+            } else {
+                front.poller.remove(&listener.fd);
+            }
+        }
+    }
+}
+
+fn welcome(front: &mut Front, pool: PoolId, fd: OwnedFd) {
+    let limits = Limits { requests: MULTIPLEXED, params: PARAMS_MAX, ..Limits::default() };
+    let key = front.clients.insert(Client {
+        fd,
+        pool,
+        decoder: RequestDecoder::new(limits),
+        streams: Vec::new(),
+        out: Vec::new(),
+        out_at: 0,
+        is_readable: true,
+        is_write_heard: false,
+        is_last: false,
+        is_broken: false,
+        is_lingering: false,
+        has_spoken: false,
+        due: None,
+    });
+    if let Some(pool) = front.pools.get_mut(&pool) {
+        pool.clients += 1;
+    }
+    let Some(client) = front.clients.get(key) else { return };
+    if front.poller.add(&client.fd, Token::Client(key), Interest::Read).is_err() {
+        return close(front, key);
+    }
+    // Its request has come with it, as a rule.
+    readable(front, key, false);
+    let is_silent = front.clients.get(key).is_some_and(|client| !client.has_spoken);
+    if is_silent {
+        let due = front.now + FIRST_BYTE;
+        front.set_client_due(key, Some(due));
+    }
+}
+
+/// A connection can be read. `ended`: the peer has closed it, or will say nothing more.
+pub(crate) fn readable(front: &mut Front, key: ClientKey, ended: bool) {
+    if let Some(client) = front.clients.get_mut(key) {
+        client.is_readable = true;
+    }
+    for _ in 0..READS {
+        let Some(client) = front.clients.get(key).filter(|client| client.is_readable) else { return };
+        if is_full(front, client) {
+            // Its upload waits for a worker; `uploads` goes on.
+            return;
+        }
+        let mut scratch = std::mem::take(&mut front.scratch);
+        scratch.resize(READ_MAX, 0);
+        let over = match rustix::net::recv(client.fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => {
+                gone(front, key);
+                true
+            }
+            Ok((taken, _)) => {
+                hear(front, key, &scratch[..taken]);
+                let is_drained = taken < READ_MAX && !ended;
+                if is_drained && let Some(client) = front.clients.get_mut(key) {
+                    client.is_readable = false;
+                }
+                is_drained
+            }
+            Err(Errno::INTR) => false,
+            Err(Errno::AGAIN) => {
+                if let Some(client) = front.clients.get_mut(key) {
+                    client.is_readable = false;
+                }
+                true
+            }
+            Err(_) => {
+                gone(front, key);
+                true
+            }
+        };
+        front.scratch = scratch;
+        if over {
+            return;
+        }
+    }
+    front.again.push(key);
+}
+
+/// Whether one of its bodies is as full as it may be.
+fn is_full(front: &Front, client: &Client) -> bool {
+    client.streams.iter().any(|(_, key)| front.requests.get(*key).is_some_and(uploads::is_full))
+}
+
+fn hear(front: &mut Front, key: ClientKey, mut input: &[u8]) {
+    loop {
+        let Some(client) = front.clients.get_mut(key) else { return };
+        if client.is_lingering {
+            return;
+        }
+        client.has_spoken = true;
+        match client.decoder.next(&mut input) {
+            Ok(Some(event)) => happened(front, key, event),
+            Ok(None) => break,
+            Err(error) => {
+                let pool = client.pool;
+                notes::warn(front, Some(pool), format!("a web server's connection was closed: {error}"));
+                return drop_all(front, key);
+            }
+        }
+    }
+    // While something of a request is missing, it must come within a time.
+    let Some(client) = front.clients.get(key) else { return };
+    let reads = |(_, key): &(u16, RequestKey)| {
+        front.requests.get(*key).is_some_and(|request| !request.body.is_complete || request.state == State::Reading)
+    };
+    let is_missing = client.streams.iter().any(reads) || !client.decoder.is_idle() && client.streams.is_empty();
+    if !client.is_write_heard {
+        let due = is_missing.then(|| front.now + READ_STALL);
+        front.set_client_due(key, due);
+    }
+}
+
+fn happened(front: &mut Front, client_key: ClientKey, event: Event<'_>) {
+    let now = front.now;
+    let Some(client) = front.clients.get_mut(client_key) else { return };
+    let find = |client: &Client, id: u16| client.streams.iter().find(|(other, _)| *other == id).map(|(_, key)| *key);
+    match event {
+        Event::Begin { id, role, keep } => {
+            client.is_last |= !keep;
+            let request = Request::new(client.pool, Origin::Fastcgi { client: client_key, id }, role, now);
+            let key = front.requests.insert(request);
+            client.streams.push((id, key));
+            if role != role::RESPONDER && role != role::AUTHORIZER {
+                refuse(front, key, Reason::UnknownRole);
+            }
+        }
+        Event::Params { id, bytes } => {
+            let Some(key) = find(client, id) else { return };
+            let buffer = front.spare.pop();
+            if let Some(request) = front.requests.get_mut(key) {
+                match buffer {
+                    Some(buffer) if request.params.capacity() == 0 => request.params = buffer,
+                    Some(buffer) => front.spare.push(buffer),
+                    None => {}
+                }
+                request.params.extend_from_slice(bytes);
+            }
+        }
+        Event::ParamsEnd { id } => {
+            let Some(key) = find(client, id) else { return };
+            headed(front, key);
+        }
+        Event::TooLarge { id } => {
+            let Some(key) = find(client, id) else { return };
+            refuse(front, key, Reason::HeadersTooLarge);
+        }
+        Event::Stdin { id, bytes } => {
+            let Some(key) = find(client, id) else { return };
+            uploads::more(front, key, bytes);
+        }
+        Event::StdinEnd { id } => {
+            let Some(key) = find(client, id) else { return };
+            uploads::end(front, key);
+        }
+        Event::Data { .. } | Event::DataEnd { .. } => {}
+        Event::Abort { id } => {
+            let Some(key) = find(client, id) else { return };
+            let Some(client) = front.clients.get_mut(client_key) else { return };
+            encode::stream_end(&mut client.out, kind::STDOUT, id);
+            encode::end_request(&mut client.out, id, 0, status::REQUEST_COMPLETE);
+            client.decoder.end(id);
+            client.streams.retain(|(_, other)| *other != key);
+            visitor::touch(front, Origin::Fastcgi { client: client_key, id });
+            abort::gone(front, key);
+        }
+        Event::GetValues(asked) => {
+            let values = Values { max_conns: Some(CONNECTIONS), max_reqs: Some(CONNECTIONS), mpxs_conns: Some(true) };
+            encode::get_values_result(&mut client.out, values.of(asked));
+            visitor::touch(front, Origin::Fastcgi { client: client_key, id: 0 });
+        }
+        Event::Unknown { kind } => {
+            encode::unknown_type(&mut client.out, kind);
+            visitor::touch(front, Origin::Fastcgi { client: client_key, id: 0 });
+        }
+        Event::Refused { id, keep } => {
+            client.is_last |= !keep;
+            encode::end_request(&mut client.out, id, 0, status::OVERLOADED);
+            visitor::touch(front, Origin::Fastcgi { client: client_key, id });
+        }
+    }
+}
+
+/// A request's parameters are complete.
+fn headed(front: &mut Front, key: RequestKey) {
+    let Some(request) = front.requests.get_mut(key) else { return };
+    let Some(pool) = front.pools.get(&request.pool) else { return };
+    let trust = pool.config.request_id == steadfast_proto::front::RequestId::Trust;
+    if let Err(reason) = intake::scan(request, trust) {
+        return refuse(front, key, reason);
+    }
+    if request.param(PING).is_some() {
+        return refuse(front, key, Reason::Ping);
+    }
+    if request.role == role::AUTHORIZER {
+        request.body.is_complete = true;
+        dispatch::admit(front, key);
+    }
+}
+
+/// A parameter that no visitor can send through a web server: whoever does speaks to the front itself.
+const PING: &[u8] = b"STEADFAST_PING";
+
+/// The client says nothing more, or has gone.
+fn gone(front: &mut Front, key: ClientKey) {
+    let Some(client) = front.clients.get_mut(key) else { return };
+    client.is_readable = false;
+    drop_all(front, key);
+}
+
+/// Closes a connection; its requests have lost their visitor.
+pub(crate) fn drop_all(front: &mut Front, key: ClientKey) {
+    let Some(client) = front.clients.get_mut(key) else { return };
+    let streams = std::mem::take(&mut client.streams);
+    for (_, request) in streams {
+        abort::gone(front, request);
+    }
+    close(front, key);
+}
+
+fn close(front: &mut Front, key: ClientKey) {
+    front.set_client_due(key, None);
+    let Some(client) = front.clients.remove(key) else { return };
+    if let Some(pool) = front.pools.get_mut(&client.pool) {
+        pool.clients = pool.clients.saturating_sub(1);
+        pool.is_counted = true;
+    }
+}
+
+/// Writes what there is, and closes the connection if that was the last.
+pub(crate) fn flush(front: &mut Front, key: ClientKey) {
+    match visitor::write(front, key) {
+        Written::Gone => return drop_all(front, key),
+        Written::Some | Written::All => {}
+    }
+    let Some(client) = front.clients.get_mut(key) else { return };
+    let left = client.out.len() - client.out_at;
+    if !client.streams.is_empty() {
+        let streams = if left <= visitor::BACKLOG_LOW { client.streams.clone() } else { Vec::new() };
+        for (_, request) in streams {
+            replies::resume(front, request);
+        }
+        return;
+    }
+    if left > 0 {
+        return;
+    }
+    if client.is_broken {
+        return close(front, key);
+    }
+    if client.is_last || front.leaves_by.is_some() {
+        // Unread input would turn the end into a reset, which takes the answer with it over TCP.
+        if client.decoder.is_idle() && !client.is_readable {
+            return close(front, key);
+        }
+        client.is_lingering = true;
+        let _ = shutdown(&client.fd, Shutdown::Write);
+        let due = front.now + LINGER;
+        front.set_client_due(key, Some(due));
+    }
+}
+
+/// A connection's time is over.
+pub(crate) fn overdue(front: &mut Front, key: ClientKey) {
+    if let Some(client) = front.clients.get_mut(key) {
+        client.due = None;
+    }
+    drop_all(front, key);
+}

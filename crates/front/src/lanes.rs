@@ -1,0 +1,159 @@
+//! Connections to workers: one request at a time on each, kept as long as the worker keeps them.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::keys::{LaneKey, RequestKey, WorkerKey};
+use crate::poller::{Interest, Poller, Token};
+use crate::request::State;
+use crate::state::{Front, Lane};
+use crate::workers;
+use steadfast_proto::fcgi::response::ResponseDecoder;
+
+/// What became of giving a request to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// It has it.
+    Yes,
+    /// It has not seen a byte of it, and rests now.
+    No,
+}
+
+/// A worker's connections, none of them made yet.
+pub(crate) fn create(front: &mut Front, worker: WorkerKey, count: u32) -> Vec<LaneKey> {
+    let lane = || Lane {
+        worker,
+        fd: None,
+        decoder: ResponseDecoder::new(1),
+        used: 0,
+        request: None,
+        is_readable: false,
+        is_write_heard: false,
+    };
+    (0..count).map(|_| front.lanes.insert(lane())).collect()
+}
+
+/// Connects.
+pub(crate) fn open(front: &mut Front, key: LaneKey) -> Result<(), Errno> {
+    let Some(lane) = front.lanes.get_mut(key) else { return Err(Errno::NOTCONN) };
+    let Some(worker) = front.workers.get(lane.worker) else { return Err(Errno::NOTCONN) };
+    let fd = connected(&front.poller, &worker.path, key)?;
+    (lane.fd, lane.used) = (Some(fd), 0);
+    lane.decoder = ResponseDecoder::new(1);
+    (lane.is_readable, lane.is_write_heard) = (false, false);
+    Ok(())
+}
+
+fn connected(poller: &Poller, path: &str, key: LaneKey) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&fd, &SocketAddrUnix::new(path)?)?;
+    poller.add(&fd, Token::Lane(key), Interest::Read)?;
+    Ok(fd)
+}
+
+/// Closes the connection; it is made again when it is needed.
+pub(crate) fn close(front: &mut Front, key: LaneKey) {
+    if let Some(lane) = front.lanes.get_mut(key) {
+        lane.fd = None;
+        (lane.is_readable, lane.is_write_heard) = (false, false);
+    }
+}
+
+/// Gives a request to a worker.
+pub(crate) fn hand(front: &mut Front, worker: WorkerKey, key: RequestKey) -> Handed {
+    let Some(lane) = free_lane(front, worker) else { return Handed::No };
+    let Some(request) = front.requests.get(key) else { return Handed::No };
+    let once = !request.method.is_idempotent();
+    let Some(entry) = front.lanes.get(lane) else { return Handed::No };
+    // What runs at most once needs a connection of which nobody can say that it was just being closed.
+    if once && entry.fd.is_some() && entry.used > 0 {
+        close(front, lane);
+    }
+    let is_kept = front.lanes.get(lane).is_some_and(|lane| lane.fd.is_some());
+    if !is_kept && open(front, lane).is_err() {
+        workers::rest(front, worker, workers::DYING);
+        return Handed::No;
+    }
+    if write(front, lane, key).is_err() {
+        close(front, lane);
+        // The worker closed what it had kept. It may be leaving: another connection to it could be lost with it.
+        if !is_kept || once {
+            workers::rest(front, worker, workers::DYING);
+            return Handed::No;
+        }
+        if open(front, lane).is_err() || write(front, lane, key).is_err() {
+            close(front, lane);
+            workers::rest(front, worker, workers::DYING);
+            return Handed::No;
+        }
+    }
+    let now = front.now;
+    if let Some(request) = front.requests.get_mut(key) {
+        request.state = State::Busy(lane);
+        request.handed = now;
+    }
+    if let Some(lane) = front.lanes.get_mut(lane) {
+        lane.request = Some(key);
+        lane.used += 1;
+        lane.decoder.begin();
+    }
+    workers::engaged(front, worker);
+    Handed::Yes
+}
+
+fn free_lane(front: &Front, worker: WorkerKey) -> Option<LaneKey> {
+    let lanes = &front.workers.get(worker)?.lanes;
+    let is_free = |key: &&LaneKey| front.lanes.get(**key).is_some_and(|lane| lane.request.is_none());
+    lanes.iter().find(is_free).copied()
+}
+
+/// Writes what the worker's socket takes of a request now.
+pub(crate) fn write(front: &mut Front, lane_key: LaneKey, key: RequestKey) -> Result<(), Errno> {
+    let (Some(lane), Some(request)) = (front.lanes.get_mut(lane_key), front.requests.get_mut(key)) else {
+        return Ok(());
+    };
+    let Some(fd) = &lane.fd else { return Err(Errno::NOTCONN) };
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let send = |bytes: &[u8], at: &mut usize| -> Result<bool, Errno> {
+        while *at < bytes.len() {
+            match rustix::net::send(fd.as_fd(), &bytes[*at..], flags) {
+                Ok(taken) => *at += taken,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    };
+    let mut all = send(&request.wire, &mut request.sent)?;
+    if all && request.body.is_streamed {
+        let body = &mut request.body;
+        all = send(&body.tail, &mut body.tail_at)?;
+        if all {
+            body.tail.clear();
+            body.tail_at = 0;
+        }
+    }
+    if all == lane.is_write_heard {
+        lane.is_write_heard = !all;
+        let interest = if all { Interest::Read } else { Interest::ReadWrite };
+        front.poller.modify(fd.as_fd(), Token::Lane(lane_key), interest)?;
+    }
+    Ok(())
+}
+
+/// The request is over that a lane had; the connection stays if it can carry another one.
+pub(crate) fn free(front: &mut Front, key: LaneKey, keeps: bool) {
+    let now = front.now;
+    let Some(lane) = front.lanes.get_mut(key) else { return };
+    lane.request = None;
+    let worker = lane.worker;
+    let closes = front.workers.get(worker).is_some_and(|worker| worker.closes);
+    if !keeps || closes {
+        close(front, key);
+    }
+    workers::freed(front, worker, now);
+}

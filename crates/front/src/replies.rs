@@ -1,0 +1,247 @@
+//! Reads what workers answer and passes it on.
+
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use steadfast_proto::fcgi::response::Answer;
+use steadfast_proto::front::NoteKind;
+
+use crate::broken;
+use crate::cgi::Found;
+use crate::ending::{Outcome, finish, refuse};
+use crate::keys::{LaneKey, RequestKey};
+use crate::lanes;
+use crate::notes;
+use crate::place::Reason;
+use crate::request::Origin;
+use crate::state::{Front, READ_MAX};
+use crate::verify;
+use crate::visitor::{self, BACKLOG_HIGH};
+use crate::workers;
+
+/// Reads of one connection in one turn.
+const READS: usize = 8;
+
+/// Reads of a dead worker's connection: more than a socket's buffer holds.
+const DRAINS: usize = 64;
+
+/// What became of what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    /// More may follow.
+    On,
+    /// The connection has another life, or none.
+    Over,
+}
+
+/// A worker's connection can be read. `ended`: the peer has closed it, or will say nothing more.
+pub(crate) fn readable(front: &mut Front, key: LaneKey, ended: bool) {
+    if let Some(lane) = front.lanes.get_mut(key) {
+        lane.is_readable = true;
+    }
+    for _ in 0..READS {
+        let Some(lane) = front.lanes.get(key).filter(|lane| lane.is_readable) else { return };
+        let origin = lane.request.and_then(|request| front.requests.get(request)).map(|request| request.origin);
+        if origin.is_some_and(|origin| visitor::backlog(front, origin) >= BACKLOG_HIGH) {
+            // The visitor is slow: the kernel and the worker wait with us. `resume` goes on.
+            return;
+        }
+        let Some(fd) = front.lanes.get(key).and_then(|lane| lane.fd.as_ref()) else { return };
+        let mut scratch = std::mem::take(&mut front.scratch);
+        scratch.resize(READ_MAX, 0);
+        let read = rustix::net::recv(fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT);
+        let over = match read {
+            Ok((0, _)) => {
+                broken::ended(front, key, "it closed the connection without an end of its answer");
+                true
+            }
+            Ok((taken, _)) => {
+                let fed = feed(front, key, &scratch[..taken]);
+                let is_drained = taken < READ_MAX && !ended;
+                if is_drained && let Some(lane) = front.lanes.get_mut(key) {
+                    lane.is_readable = false;
+                }
+                fed == Fed::Over || is_drained
+            }
+            Err(Errno::INTR) => false,
+            Err(Errno::AGAIN) => {
+                if let Some(lane) = front.lanes.get_mut(key) {
+                    lane.is_readable = false;
+                }
+                true
+            }
+            Err(error) => {
+                broken::ended(front, key, &format!("its connection broke: {error}"));
+                true
+            }
+        };
+        front.scratch = scratch;
+        if over {
+            return;
+        }
+    }
+    front.lanes_again.push(key);
+}
+
+/// A visitor has taken something: its worker is read again, in the next turn.
+pub(crate) fn resume(front: &mut Front, request: RequestKey) {
+    let lane = match front.requests.get(request).map(|request| request.state) {
+        Some(crate::request::State::Busy(lane)) => lane,
+        _ => return,
+    };
+    if front.lanes.get(lane).is_some_and(|lane| lane.is_readable) && !front.lanes_again.contains(&lane) {
+        front.lanes_again.push(lane);
+    }
+}
+
+fn feed(front: &mut Front, key: LaneKey, mut input: &[u8]) -> Fed {
+    loop {
+        let Some(lane) = front.lanes.get_mut(key) else { return Fed::Over };
+        let request = lane.request;
+        let answer = match lane.decoder.next(&mut input) {
+            Ok(Some(answer)) => answer,
+            Ok(None) => break,
+            Err(error) => return nonsense(front, key, request, &error.to_string()),
+        };
+        let Some(request) = request else {
+            return nonsense(front, key, None, "it speaks without having been asked");
+        };
+        match answer {
+            Answer::Stdout(bytes) => {
+                if let Err(why) = stdout(front, request, bytes) {
+                    return nonsense(front, key, Some(request), &why);
+                }
+            }
+            Answer::Stderr(bytes) => visitor::stderr(front, request, bytes),
+            Answer::StdoutEnd | Answer::StderrEnd | Answer::Values(_) | Answer::UnknownType { .. } => {}
+            Answer::End { app_status, .. } => {
+                if complete(front, key, request, app_status) == Fed::Over {
+                    return Fed::Over;
+                }
+            }
+        }
+    }
+    if let Some(origin) = front
+        .lanes
+        .get(key)
+        .and_then(|lane| lane.request)
+        .and_then(|request| front.requests.get(request))
+        .map(|request| request.origin)
+    {
+        visitor::touch(front, origin);
+    }
+    Fed::On
+}
+
+/// A piece of the answer: its head is held back until it is complete, so that something else can be answered as long
+/// as nobody has seen a byte.
+fn stdout(front: &mut Front, key: RequestKey, bytes: &[u8]) -> Result<(), String> {
+    let Some(request) = front.requests.get_mut(key) else { return Ok(()) };
+    request.reply.bytes += bytes.len() as u64;
+    if request.reply.is_released {
+        visitor::push(front, key, bytes);
+        return Ok(());
+    }
+    let reply = &mut request.reply;
+    let is_first = reply.head.is_empty();
+    if !is_first {
+        reply.head.extend_from_slice(bytes);
+    }
+    let found = reply.scan.find(if is_first { bytes } else { &reply.head });
+    match found {
+        Found::More => {
+            if is_first {
+                reply.head.extend_from_slice(bytes);
+            }
+            Ok(())
+        }
+        Found::TooLong => Err("the head of its answer is too long".to_owned()),
+        Found::End(at) if is_first => visitor::release(front, key, &bytes[..at], &bytes[at..]),
+        Found::End(at) => {
+            let head = std::mem::take(&mut reply.head);
+            visitor::release(front, key, &head[..at], &head[at..])
+        }
+    }
+}
+
+/// The worker has ended its answer.
+fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32) -> Fed {
+    let Some(request) = front.requests.get(key) else { return Fed::Over };
+    if request.reply.bytes == 0 {
+        // FCGI.pm does so when Perl dies: it counts as a death, and the process follows as a rule.
+        broken::ended(front, lane, "it ended its answer without a byte of it");
+        return Fed::Over;
+    }
+    if !request.reply.is_released {
+        return nonsense(front, lane, Some(key), "its answer ended within the head");
+    }
+    let unread = !request.body.is_complete || request.body.pending() > 0 || request.sent < request.wire.len();
+    let origin = request.origin;
+    let Some(worker) = front.lanes.get(lane).map(|lane| lane.worker) else { return Fed::Over };
+    visitor::end(front, key, app_status);
+    if let Origin::Verify(_) = origin {
+        lanes::free(front, lane, !unread);
+        verify::answered(front, worker, key);
+        return Fed::On;
+    }
+    workers::served(front, worker);
+    // A body that nobody read would be taken for the next request: the connection ends with it.
+    lanes::free(front, lane, !unread);
+    finish(front, key, if origin == Origin::Gone { Outcome::Aborted } else { Outcome::Served });
+    broken::serve_pool_of(front, worker);
+    Fed::On
+}
+
+/// What the worker says is no answer: its visitor gets 502, and its connection ends. The worker lives.
+fn nonsense(front: &mut Front, lane: LaneKey, request: Option<RequestKey>, why: &str) -> Fed {
+    let Some(worker) = front.lanes.get(lane).map(|lane| lane.worker) else { return Fed::Over };
+    let Some(key) = request else {
+        let id = front.workers.get(worker).map_or(0, |worker| worker.id);
+        let pool = front.workers.get(worker).map(|worker| worker.pool);
+        notes::warn(front, pool, format!("worker {id}: {why}; its connection was closed"));
+        lanes::close(front, lane);
+        return Fed::Over;
+    };
+    let origin = front.requests.get(key).map(|request| request.origin);
+    if let Some(Origin::Verify(worker)) = origin {
+        lanes::free(front, lane, false);
+        verify::failed(front, worker, key, why.to_owned());
+        return Fed::Over;
+    }
+    notes::about(front, key, NoteKind::BadAnswer, Some(why.to_owned()));
+    lanes::free(front, lane, false);
+    let is_released = front.requests.get(key).is_some_and(|request| request.reply.is_released);
+    match origin {
+        Some(Origin::Gone) | None => finish(front, key, Outcome::Aborted),
+        _ if is_released => {
+            visitor::cut(front, key);
+            finish(front, key, Outcome::Lost);
+        }
+        _ => refuse(front, key, Reason::BadAnswer),
+    }
+    broken::serve_pool_of(front, worker);
+    Fed::Over
+}
+
+/// Reads everything that a worker has said before it died, however slow its visitor is.
+pub(crate) fn drain(front: &mut Front, key: LaneKey) {
+    let request = front.lanes.get(key).and_then(|lane| lane.request);
+    for _ in 0..DRAINS {
+        let Some(lane) = front.lanes.get(key).filter(|lane| lane.request.is_some() && lane.request == request) else {
+            return;
+        };
+        let Some(fd) = lane.fd.as_ref() else { return };
+        let mut scratch = std::mem::take(&mut front.scratch);
+        scratch.resize(READ_MAX, 0);
+        let read = rustix::net::recv(fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT);
+        let more = match read {
+            Ok((taken, _)) if taken > 0 => feed(front, key, &scratch[..taken]) == Fed::On,
+            _ => false,
+        };
+        front.scratch = scratch;
+        if !more {
+            return;
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Bodies on their way to workers: small ones are collected first, large ones flow.
+
+use steadfast_proto::fcgi::encode;
+use steadfast_proto::fcgi::record::kind;
+
+use crate::abort;
+use crate::broken;
+use crate::dispatch;
+use crate::ending::{Outcome, finish, refuse};
+use crate::keys::{LaneKey, RequestKey};
+use crate::lanes;
+use crate::place::Reason;
+use crate::replies;
+use crate::request::{Origin, Request, SMALL_BODY, State};
+use crate::state::Front;
+use crate::visitor;
+
+/// What a body may keep in hand before its sender waits.
+const HIGH: usize = 2 * SMALL_BODY;
+
+/// Whether no more may come before the worker has taken some of it.
+pub(crate) fn is_full(request: &Request) -> bool {
+    request.body.pending() >= HIGH
+}
+
+/// More has come.
+pub(crate) fn more(front: &mut Front, key: RequestKey, bytes: &[u8]) {
+    let Some(request) = front.requests.get_mut(key) else { return };
+    let body = &mut request.body;
+    if body.is_complete {
+        return;
+    }
+    body.seen += bytes.len() as u64;
+    if body.expected.is_some_and(|expected| body.seen > expected) {
+        return spoil(front, key);
+    }
+    if body.is_streamed {
+        encode::stream(&mut body.tail, kind::STDIN, 1, bytes);
+        return flow(front, key);
+    }
+    body.kept.extend_from_slice(bytes);
+    if body.kept.len() > SMALL_BODY {
+        dispatch::admit(front, key);
+    }
+}
+
+/// All has come.
+pub(crate) fn end(front: &mut Front, key: RequestKey) {
+    let Some(request) = front.requests.get_mut(key) else { return };
+    let body = &mut request.body;
+    if body.is_complete {
+        return;
+    }
+    if body.expected.is_some_and(|expected| body.seen < expected) {
+        return spoil(front, key);
+    }
+    body.is_complete = true;
+    if body.is_streamed {
+        encode::stream_end(&mut body.tail, kind::STDIN, 1);
+        return flow(front, key);
+    }
+    dispatch::admit(front, key);
+}
+
+/// The body is not what was promised. A worker that has seen a part of it must not take it for the whole: its
+/// connection ends in the middle of it.
+fn spoil(front: &mut Front, key: RequestKey) {
+    let Some(request) = front.requests.get_mut(key) else { return };
+    request.body.is_complete = true;
+    let (state, released) = (request.state, request.reply.is_released);
+    if let State::Busy(lane) = state {
+        let worker = front.lanes.get(lane).map(|lane| lane.worker);
+        lanes::free(front, lane, false);
+        if let Some(worker) = worker {
+            broken::serve_pool_of(front, worker);
+        }
+    }
+    if released {
+        visitor::cut(front, key);
+        finish(front, key, Outcome::Lost);
+    } else {
+        refuse(front, key, Reason::BadRequest);
+    }
+}
+
+/// Passes on what has come, if a worker has the request.
+fn flow(front: &mut Front, key: RequestKey) {
+    let Some(request) = front.requests.get(key) else { return };
+    let State::Busy(lane) = request.state else { return };
+    if front.lanes.get(lane).is_some_and(|lane| lane.is_write_heard) {
+        return;
+    }
+    if lanes::write(front, lane, key).is_err() {
+        // Its answer, if there is one, is read before its end is.
+        abort::forget_body(front, key);
+    }
+}
+
+/// A worker's connection has room again.
+pub(crate) fn writable(front: &mut Front, lane: LaneKey) {
+    let Some(key) = front.lanes.get(lane).and_then(|lane| lane.request) else { return };
+    if lanes::write(front, lane, key).is_err() {
+        // It may have answered before it closed its ear.
+        replies::readable(front, lane, true);
+        if front.lanes.get(lane).is_some_and(|lane| lane.request == Some(key)) {
+            broken::ended(front, lane, "it closed its end while it was given the request");
+        }
+        return;
+    }
+    go_on(front, key);
+}
+
+/// Lets the sender of this body go on, if there is room.
+pub(crate) fn go_on(front: &mut Front, key: RequestKey) {
+    let Some(request) = front.requests.get(key) else { return };
+    if request.body.is_complete || is_full(request) {
+        return;
+    }
+    match request.origin {
+        Origin::Fastcgi { client, .. } => {
+            if front.clients.get(client).is_some_and(|client| client.is_readable) && !front.again.contains(&client) {
+                front.again.push(client);
+            }
+        }
+        Origin::Http(exchange) => front.http.set_room(exchange, HIGH - request.body.pending()),
+        Origin::Verify(_) | Origin::Gone => {}
+    }
+}

@@ -1,0 +1,232 @@
+//! The visitor's side of a request: where its answer goes, whoever it is.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use steadfast_proto::fcgi::encode;
+use steadfast_proto::fcgi::record::{kind, status};
+use steadfast_proto::front::NoteKind;
+
+use crate::cgi;
+use crate::keys::{ClientKey, RequestKey};
+use crate::notes;
+use crate::place::{self, Reason};
+use crate::poller::{Interest, Token};
+use crate::request::{Method, Origin};
+use crate::state::Front;
+
+/// A worker is read from while its visitor has less than this to take.
+pub(crate) const BACKLOG_HIGH: usize = 256 * 1024;
+/// It is read from again when the visitor has less than this.
+pub(crate) const BACKLOG_LOW: usize = 64 * 1024;
+/// So much of the answer to a verify request is looked at.
+const VERIFY_MAX: usize = 1024 * 1024;
+/// A client that takes nothing for so long is gone.
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// Bytes of the answer that the visitor has not taken.
+pub(crate) fn backlog(front: &Front, origin: Origin) -> usize {
+    match origin {
+        Origin::Fastcgi { client, .. } => {
+            front.clients.get(client).map_or(0, |client| client.out.len() - client.out_at)
+        }
+        Origin::Http(exchange) => front.http.buffered(exchange),
+        Origin::Verify(_) | Origin::Gone => 0,
+    }
+}
+
+/// Passes on the head of an answer and what of the body came with it. `false`: the head makes no sense, and why.
+pub(crate) fn release(front: &mut Front, key: RequestKey, head: &[u8], rest: &[u8]) -> Result<(), String> {
+    let Some(request) = front.requests.get_mut(key) else { return Ok(()) };
+    match request.origin {
+        Origin::Fastcgi { client, id } => {
+            request.reply.is_released = true;
+            if let Some(client) = front.clients.get_mut(client) {
+                if rest.is_empty() || head.is_empty() {
+                    encode::stream(&mut client.out, kind::STDOUT, id, head);
+                    encode::stream(&mut client.out, kind::STDOUT, id, rest);
+                } else {
+                    let both = [head, rest].concat();
+                    encode::stream(&mut client.out, kind::STDOUT, id, &both);
+                }
+            }
+        }
+        Origin::Http(exchange) => {
+            let parsed = cgi::parse(head).map_err(|error| error.to_string())?;
+            request.reply.is_released = true;
+            let id = request.id();
+            front.http.head(exchange, parsed, &id);
+            front.http.push(exchange, rest);
+        }
+        Origin::Verify(_) => {
+            request.reply.is_released = true;
+            request.reply.status = cgi::status_of(head);
+            keep(&mut request.reply.head, rest);
+        }
+        Origin::Gone => request.reply.is_released = true,
+    }
+    Ok(())
+}
+
+/// Passes on more of the body.
+pub(crate) fn push(front: &mut Front, key: RequestKey, bytes: &[u8]) {
+    let Some(request) = front.requests.get_mut(key) else { return };
+    match request.origin {
+        Origin::Fastcgi { client, id } => {
+            if let Some(client) = front.clients.get_mut(client) {
+                encode::stream(&mut client.out, kind::STDOUT, id, bytes);
+            }
+        }
+        Origin::Http(exchange) => front.http.push(exchange, bytes),
+        Origin::Verify(_) => keep(&mut request.reply.head, bytes),
+        Origin::Gone => {}
+    }
+}
+
+/// Keeps as much of the answer to a verify request as is looked at.
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = VERIFY_MAX.saturating_sub(kept.len());
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+/// Passes on what the worker wrote to stderr: web servers log it, for others it is told.
+pub(crate) fn stderr(front: &mut Front, key: RequestKey, bytes: &[u8]) {
+    let Some(request) = front.requests.get(key) else { return };
+    match request.origin {
+        Origin::Fastcgi { client, id } => {
+            if let Some(client) = front.clients.get_mut(client) {
+                encode::stream(&mut client.out, kind::STDERR, id, bytes);
+            }
+        }
+        Origin::Http(_) | Origin::Verify(_) | Origin::Gone => {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            notes::about(front, key, NoteKind::Stderr, Some(text));
+        }
+    }
+}
+
+/// The answer is complete.
+pub(crate) fn end(front: &mut Front, key: RequestKey, app_status: u32) {
+    let Some(request) = front.requests.get(key) else { return };
+    match request.origin {
+        Origin::Fastcgi { client, id } => {
+            if let Some(client) = front.clients.get_mut(client) {
+                encode::stream_end(&mut client.out, kind::STDOUT, id);
+                encode::end_request(&mut client.out, id, app_status, status::REQUEST_COMPLETE);
+            }
+        }
+        Origin::Http(exchange) => front.http.end(exchange),
+        Origin::Verify(_) | Origin::Gone => {}
+    }
+}
+
+/// The answer has broken off after its head: the visitor must not take it for complete, so its connection ends without
+/// a proper end.
+pub(crate) fn cut(front: &mut Front, key: RequestKey) {
+    let Some(request) = front.requests.get(key) else { return };
+    match request.origin {
+        Origin::Fastcgi { client, .. } => {
+            if let Some(client) = front.clients.get_mut(client) {
+                client.is_broken = true;
+            }
+        }
+        Origin::Http(exchange) => front.http.cut(exchange),
+        Origin::Verify(_) | Origin::Gone => {}
+    }
+}
+
+/// Answers in a worker's place; nothing has been answered before.
+pub(crate) fn place(front: &mut Front, key: RequestKey, reason: Reason) {
+    let Some(request) = front.requests.get(key) else { return };
+    let Some(pool) = front.pools.get(&request.pool) else { return };
+    let answer =
+        place::Answer { reason, id: &request.id(), is_head: request.method == Method::Head, fallback: &pool.fallback };
+    match request.origin {
+        Origin::Fastcgi { client, id } => {
+            if let Some(client) = front.clients.get_mut(client) {
+                let mut text = Vec::new();
+                answer.cgi(&mut text);
+                encode::stream(&mut client.out, kind::STDOUT, id, &text);
+                encode::stream_end(&mut client.out, kind::STDOUT, id);
+                let protocol =
+                    if reason == Reason::UnknownRole { status::UNKNOWN_ROLE } else { status::REQUEST_COMPLETE };
+                encode::end_request(&mut client.out, id, 0, protocol);
+            }
+        }
+        Origin::Http(exchange) => front.http.place(exchange, &answer),
+        Origin::Verify(_) | Origin::Gone => {}
+    }
+}
+
+/// Says that there is something to write to this client; it is written at the end of the turn's work on it.
+pub(crate) fn touch(front: &mut Front, origin: Origin) {
+    if let Origin::Fastcgi { client, .. } = origin
+        && !front.unwritten.contains(&client)
+    {
+        front.unwritten.push(client);
+    }
+}
+
+/// What became of writing to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Everything.
+    All,
+    /// The rest waits for room.
+    Some,
+    /// The client has gone.
+    Gone,
+}
+
+/// Writes what there is for a client.
+pub(crate) fn write(front: &mut Front, key: ClientKey) -> Written {
+    let Some(client) = front.clients.get_mut(key) else { return Written::All };
+    let before = client.out_at;
+    let written = loop {
+        if client.out_at == client.out.len() {
+            break Written::All;
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::net::send(client.fd.as_fd(), &client.out[client.out_at..], flags) {
+            Ok(taken) => client.out_at += taken,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => break Written::Some,
+            Err(_) => break Written::Gone,
+        }
+    };
+    match written {
+        Written::All => {
+            let was_waiting = client.is_write_heard;
+            if was_waiting {
+                client.is_write_heard = false;
+                let _ = front.poller.modify(client.fd.as_fd(), Token::Client(key), Interest::Read);
+            }
+            client.out_at = 0;
+            let buffer = std::mem::take(&mut client.out);
+            front.keep_buffer(buffer);
+            if was_waiting {
+                front.set_client_due(key, None);
+            }
+        }
+        Written::Some => {
+            let moved = client.out_at > before;
+            let is_new = !client.is_write_heard;
+            if is_new {
+                client.is_write_heard = true;
+                let _ = front.poller.modify(client.fd.as_fd(), Token::Client(key), Interest::ReadWrite);
+            }
+            if client.out_at > BACKLOG_LOW {
+                client.out.drain(..client.out_at);
+                client.out_at = 0;
+            }
+            if moved || is_new {
+                let due = front.now + WRITE_STALL;
+                front.set_client_due(key, Some(due));
+            }
+        }
+        Written::Gone => {}
+    }
+    written
+}
