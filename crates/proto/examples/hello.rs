@@ -52,7 +52,7 @@ fn serve() -> io::Result<Never> {
 }
 
 /// The whole answer, STDOUT's content.
-fn page() -> Vec<u8> {
+pub(crate) fn page() -> Vec<u8> {
     format!("Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{BODY}", BODY.len()).into_bytes()
 }
 
@@ -64,7 +64,12 @@ struct Current {
 }
 
 /// Serves one connection to its end.
-fn connection(mut stream: UnixStream, page: &[u8], input: &mut [u8], output: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) fn connection(
+    mut stream: UnixStream,
+    page: &[u8],
+    input: &mut [u8],
+    output: &mut Vec<u8>,
+) -> io::Result<()> {
     // One living request: a second one beside it is refused by the decoder.
     let mut decoder = RequestDecoder::new(Limits { requests: 1, ..Limits::default() });
     let mut current = None;
