@@ -232,16 +232,22 @@ fn not_an_address(text: &str, address: &str, scheme: &str) -> Complaint {
     }
 }
 
-/// One entry of `allowed-clients`.
+/// One entry of `allowed-clients`. IPv4 within IPv6 is IPv4: so the kernel's word on a client can be compared with it.
 pub(crate) fn client(text: &str) -> Result<IpAddr, Complaint> {
-    text.parse().map_err(|_| {
+    let address: IpAddr = text.parse().map_err(|_| {
         let complaint = Complaint::new(format!("{text:?} is not an IP address"));
         if text.contains('/') {
             complaint.hint("networks are not possible: name each address")
         } else {
             complaint.hint("an address in numbers: \"127.0.0.1\"")
         }
-    })
+    })?;
+    let address = address.to_canonical();
+    if address.is_unspecified() {
+        return Err(Complaint::new(format!("{text:?} is no client's address: nobody could connect"))
+            .hint("name each web server by its own address"));
+    }
+    Ok(address)
 }
 
 /// `--workers`: `"4"` or `"2..4"`.
@@ -472,6 +478,16 @@ mod tests {
         assert!(hint("http://x.org").contains("\"http://127.0.0.1:8080\""));
         assert!(hint("http+unix:/run/x.sock").contains("on TCP only"));
         assert!(hint("https://127.0.0.1:443").contains("web server"));
+    }
+
+    #[test]
+    fn clients_are_single_addresses() {
+        assert_eq!(client("192.0.2.1"), Ok("192.0.2.1".parse().unwrap()));
+        assert_eq!(client("::ffff:192.0.2.1"), Ok("192.0.2.1".parse().unwrap()));
+        assert_eq!(client("2001:db8::1"), Ok("2001:db8::1".parse().unwrap()));
+        for bad in ["", "localhost", "10.0.0.0/8", "127.0.0.1:80", "[::1]", "0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            assert!(client(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -441,6 +441,8 @@ fn the_front_s_user_is_looked_at_only_where_one_is_needed() {
     assert_eq!(found(&queue("www", "[supervisor]\nfront-user = \"front\""), 33, &[]), [], "not root");
     let same = found(&queue("nobody", ""), 0, &["nobody"]);
     assert_eq!((same.len(), same[0].0), (1, Some(4)), "{same:?}");
+    let named = found(&queue("www", "[supervisor]\nfront-user = \"www\""), 0, &[]);
+    assert_eq!((named.len(), named[0].0), (1, Some(6)), "{named:?}");
     let broken = found(&queue("www", "[supervisor]\nfront-user = 3"), 0, &[]);
     assert_eq!((broken.len(), broken[0].0), (1, Some(6)), "{broken:?}");
     let mode = found(&queue("www", "mode = \"drect\""), 0, &[]);
