@@ -119,7 +119,7 @@ pub(crate) struct Run {
     /// How many workers: N, or MIN..MAX in queue mode
     #[arg(long, value_name = "N|MIN..MAX", requires = "command")]
     pub(crate) workers: Option<String>,
-    /// Who accepts: queue (the front, which gives each request to one worker) or direct (the workers)
+    /// Who accepts: queue (the front, which gives each request to one worker; default) or direct (the workers)
     #[arg(long, value_name = "queue|direct", requires = "command")]
     pub(crate) mode: Option<String>,
     /// How workers are made: exec
