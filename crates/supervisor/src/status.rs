@@ -200,7 +200,11 @@ fn occupied(shell: &mut Shell, pool: PoolId, seat: SlotView) -> Slot {
     let rss = asked.and_then(|pid| shell.procfs.rss(pid));
     let cpu = asked.and_then(|pid| shell.procfs.cpu_time(pid));
     let queued = worker.and_then(|worker| worker.queued.as_ref());
-    let (served, busy) = (queued.map(|queued| queued.served), queued.map(|queued| queued.busy > 0));
+    let (served, busy) = (
+        queued.map(|queued| queued.served_before.saturating_add(queued.served)),
+        // One that a dead front has left is busy until it is seen to be free.
+        queued.map(|queued| queued.busy > 0 || queued.adopt_by.is_some()),
+    );
     let request = queued.and_then(|queued| queued.line.clone());
     let pss = pid.filter(|_| all <= PSS_MAX).and_then(|pid| shell.procfs.memory(pid)).map(|memory| memory.pss);
     Slot {

@@ -80,6 +80,8 @@ pub(crate) struct Queued {
     pub(crate) is_free: bool,
     /// Its front has died: since when it is looked at, and how long it may take to be free.
     pub(crate) adopt_by: Option<(Instant, Instant)>,
+    /// Requests that it has served for fronts that have died, as far as they had told.
+    pub(crate) served_before: u64,
     /// Requests that it has served, by the front's last report.
     pub(crate) served: u64,
     /// Requests that it has in hand, by the same.
@@ -115,6 +117,7 @@ impl Queued {
             is_leaving: false,
             is_free: false,
             adopt_by: None,
+            served_before: 0,
             served: 0,
             busy: 0,
             line: None,
@@ -126,6 +129,7 @@ impl Queued {
     pub(crate) fn forget_front(&mut self) {
         self.life = 0;
         self.is_connected = false;
+        self.served_before = self.served_before.saturating_add(std::mem::take(&mut self.served));
         self.busy = 0;
         self.line = None;
     }

@@ -63,7 +63,8 @@ pub(crate) fn noted(shell: &mut Shell, note: Note) {
     if let Some(after) = note.after_ms {
         event = event.after(Duration::from_millis(after));
     }
-    let message = note.message.map(|message| escape(message.as_bytes(), MESSAGE_MAX));
+    let message =
+        note.message.filter(|message| !message.is_empty()).map(|message| escape(message.as_bytes(), MESSAGE_MAX));
     let place = if note.kind == NoteKind::Slow { worker.and_then(|worker| place(shell, worker)) } else { None };
     let words: Vec<String> = message.into_iter().chain(place).collect();
     if !words.is_empty() {
