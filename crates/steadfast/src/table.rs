@@ -21,6 +21,10 @@ pub(crate) fn draw(status: &Status, now: Timestamp, style: Style) -> String {
         status.pid,
         phase.unwrap_or_default()
     );
+    if let Some(front) = &status.front {
+        let pid = front.pid.map_or("away".to_owned(), |pid| format!("pid {pid}"));
+        text.push_str(&format!("front {pid}, started again {} times\n", front.restarts));
+    }
     if status.pools.is_empty() {
         text.push_str("no pools\n");
         return text;
@@ -32,7 +36,7 @@ pub(crate) fn draw(status: &Status, now: Timestamp, style: Style) -> String {
     let mut next_slot = 1;
     for (index, pool) in status.pools.iter().enumerate() {
         text.push_str(&pools.line(index + 1, "", style));
-        for line in reasons(pool, now) {
+        for line in reasons(pool, now).into_iter().chain(requests(pool, now)) {
             text.push_str(&fit(&format!("  {line}"), style));
             text.push('\n');
         }
@@ -124,6 +128,31 @@ fn reasons(pool: &Pool, now: Timestamp) -> Vec<String> {
     lines
 }
 
+/// What became of a queue pool's requests, and which are kept from its workers.
+fn requests(pool: &Pool, now: Timestamp) -> Vec<String> {
+    let (Some(queue), Some(requests)) = (&pool.queue, &pool.requests) else {
+        return Vec::new();
+    };
+    let mut words = vec![format!("{} of {} waiting (most: {})", queue.length, queue.limit, queue.peak)];
+    words.extend(pool.workers.busy.map(|busy| format!("{busy} busy")));
+    words.push(format!("{} requests", requests.total));
+    let rare = [
+        (requests.error, "answered in a worker's place"),
+        (requests.retried, "retried"),
+        (requests.shed, "shed"),
+        (requests.timeout, "timed out"),
+        (requests.lost, "lost"),
+        (requests.quarantined, "refused"),
+    ];
+    words.extend(rare.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+    words.extend(pool.latency_ms.as_ref().map(|ms| format!("p50 {} ms, p99 {} ms", ms.p50, ms.p99)));
+    let quarantined = pool.quarantine.iter().map(|request| {
+        let wait = until(&request.until, now).map_or("-".to_owned(), short_duration);
+        format!("quarantined: {}, killed {}, for {wait} more", clean(&request.request), request.kills)
+    });
+    std::iter::once(format!("queue: {}", words.join(", "))).chain(quarantined).collect()
+}
+
 fn slot_row(slot: &Slot, now: Timestamp) -> [Cell; 7] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let paint = match slot.state {
@@ -132,7 +161,9 @@ fn slot_row(slot: &Slot, now: Timestamp) -> [Cell; 7] {
         SlotState::Killed | SlotState::Lost => Some(Paint::Bad),
         SlotState::Waiting => Some(Paint::Faint),
     };
-    let mut notes: Vec<String> = slot.last_exit.iter().map(|exit| exit_words(exit, now)).collect();
+    let serving = slot.request.iter().map(|line| format!("serving {}", clean(line)));
+    let mut notes: Vec<String> = serving.collect();
+    notes.extend(slot.last_exit.iter().map(|exit| exit_words(exit, now)));
     notes.extend(slot.text.as_ref().map(|text| format!("says: {}", clean(text))));
     let age = since(&slot.since, now).map(short_duration);
     [
@@ -160,6 +191,9 @@ fn exit_words(exit: &LastExit, now: Timestamp) -> String {
     }
     if let Some(age) = since(&exit.at, now) {
         text.push_str(&format!(", {} ago", short_duration(age)));
+    }
+    if let Some(request) = &exit.request {
+        text.push_str(&format!(", serving {}", clean(request)));
     }
     let last = exit.stderr.iter().rev().find(|line| !line.trim().is_empty());
     if let Some(words) = exit.message.as_ref().or(last) {
