@@ -100,6 +100,11 @@ pub(crate) enum Verb {
         #[arg(value_name = "reset|trip")]
         action: Action,
     },
+    /// Show the requests that are kept from a pool's workers, or let them through again
+    Quarantine(Quarantine),
+    /// Read requests; executed by the supervisor
+    #[command(hide = true)]
+    Front,
 }
 
 /// `steadfast run`.
@@ -215,6 +220,24 @@ pub(crate) struct Reload {
 pub(crate) enum Action {
     Reset,
     Trip,
+}
+
+/// `steadfast quarantine`.
+#[derive(Debug, Args)]
+pub(crate) struct Quarantine {
+    #[arg(value_name = "POOL")]
+    pub(crate) pool: String,
+    #[arg(value_name = "list|clear", default_value = "list")]
+    pub(crate) action: QuarantineVerb,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuarantineVerb {
+    List,
+    Clear,
 }
 
 /// `N` or `MIN..MAX`.

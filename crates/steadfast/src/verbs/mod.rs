@@ -2,7 +2,9 @@
 
 mod check;
 mod events;
+mod front;
 mod order;
+mod quarantine;
 mod reload;
 mod run;
 mod status;
@@ -38,6 +40,8 @@ pub(crate) fn perform(arguments: Arguments) -> Result<u8, Failure> {
         Verb::Scale { pool, workers } => order(&Request::Scale { pool, min: workers.min, max: workers.max }),
         Verb::Drain { seat } => order(&Request::Drain { pool: seat.pool, slot: seat.slot }),
         Verb::Kill { seat } => order(&Request::Kill { pool: seat.pool, slot: seat.slot }),
+        Verb::Quarantine(verb) => quarantine::quarantine(&verb, &target, &around).map(ExitCode::number),
+        Verb::Front => front::front().map(ExitCode::number),
         Verb::Breaker { pool, action } => {
             let action = match action {
                 Action::Reset => BreakerAction::Reset,
