@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::exchange::options::{Bench, Ping};
 use crate::units::parse_duration;
 
 /// What `steadfast -h` prints below the options.
@@ -17,6 +18,7 @@ Examples:
   steadfast check -c steadfast.toml  show every error of a file at once
   steadfast status --watch           pools and workers, redrawn each second
   steadfast reload --wait            new code: canary first, then worker by worker
+  steadfast ping unix:/run/site.sock /health      asks as a web server does
 
 The supervisor is found by -c FILE or --control PATH, else by ./steadfast.toml,
 /etc/steadfast/steadfast.toml, or as the only one of this user that runs.
@@ -100,6 +102,10 @@ pub(crate) enum Verb {
         #[arg(value_name = "reset|trip")]
         action: Action,
     },
+    /// One real FastCGI or HTTP request, its answer on stdout
+    Ping(Box<Ping>),
+    /// Measure a FastCGI or HTTP address under load
+    Bench(Box<Bench>),
     /// Show the requests that are kept from a pool's workers, or let them through again
     Quarantine(Quarantine),
     /// Read requests; executed by the supervisor

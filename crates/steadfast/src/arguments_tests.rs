@@ -123,7 +123,9 @@ fn help_fits_a_screen_and_has_examples() {
 fn every_verb_of_this_version_is_there_and_no_other() {
     let command = Arguments::command();
     let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-    let expected =
-        ["run", "check", "status", "events", "reload", "stop", "start", "restart", "scale", "drain", "kill", "breaker"];
+    let expected = [
+        "run", "check", "status", "events", "reload", "stop", "start", "restart", "scale", "drain", "kill", "breaker",
+        "ping", "bench",
+    ];
     assert_eq!(verbs, expected);
 }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod client;
+mod exchange;
 mod failure;
 mod output;
 mod places;

@@ -80,6 +80,15 @@ pub(crate) fn result(text: &str) -> Result<(), Failure> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::of_stdout(&error))
 }
 
+/// Writes a part of a result to stdout, as it is.
+///
+/// # Errors
+/// As [`Failure::of_stdout`] has it.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::of_stdout(&error))
+}
+
 /// Writes a message to stderr. Nobody could be told if that fails.
 pub(crate) fn message(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());

@@ -1,9 +1,11 @@
 //! Which room does which verb.
 
+mod bench;
 mod check;
 mod events;
 mod front;
 mod order;
+mod ping;
 mod quarantine;
 mod reload;
 mod run;
@@ -49,5 +51,7 @@ pub(crate) fn perform(arguments: Arguments) -> Result<u8, Failure> {
             };
             order(&Request::Breaker { pool, action })
         }
+        Verb::Ping(ping) => ping::ping(&ping).map(ExitCode::number),
+        Verb::Bench(bench) => bench::bench(&bench).map(ExitCode::number),
     }
 }

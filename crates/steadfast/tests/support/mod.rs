@@ -14,4 +14,5 @@ pub mod fcgi;
 pub mod nginx;
 pub mod proc;
 pub mod scene;
+pub mod standalone;
 pub mod within;
