@@ -102,15 +102,15 @@ pub(crate) enum Verb {
         #[arg(value_name = "reset|trip")]
         action: Action,
     },
-    /// One real FastCGI or HTTP request, its answer on stdout
-    Ping(Box<Ping>),
-    /// Measure a FastCGI or HTTP address under load
-    Bench(Box<Bench>),
     /// Show the requests that are kept from a pool's workers, or let them through again
     Quarantine(Quarantine),
     /// Read requests; executed by the supervisor
     #[command(hide = true)]
     Front,
+    /// One real FastCGI or HTTP request, its answer on stdout
+    Ping(Box<Ping>),
+    /// Measure a FastCGI or HTTP address under load
+    Bench(Box<Bench>),
 }
 
 /// `steadfast run`.
