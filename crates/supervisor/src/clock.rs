@@ -17,6 +17,12 @@ impl Clock {
         Clock { start: std::time::Instant::now() }
     }
 
+    /// A clock that has gone for so long already.
+    #[cfg(test)]
+    pub(crate) fn started_before(by: Duration) -> Clock {
+        Clock { start: std::time::Instant::now() - by }
+    }
+
     /// Now, as the policy counts. `std::time::Instant` is CLOCK_MONOTONIC here, which stands still in a suspended machine.
     pub(crate) fn now(&self) -> Instant {
         Instant::ZERO.after(self.start.elapsed())

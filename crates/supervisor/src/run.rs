@@ -61,7 +61,7 @@ pub struct Options {
 
 /// Why the supervisor did not start.
 #[derive(Debug)]
-struct Failure {
+pub(crate) struct Failure {
     message: String,
     exit_code: u8,
 }
@@ -164,7 +164,7 @@ fn begin_recording(path: Option<&Path>) -> Result<(u64, Recording), Failure> {
     Ok((seed, recording))
 }
 
-fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathBuf) -> Result<Shell, Failure> {
+pub(crate) fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathBuf) -> Result<Shell, Failure> {
     let poller = Poller::new().map_err(failed("create an epoll instance"))?;
     let watch = PathWatch::new();
     let mut shell = Shell {

@@ -211,3 +211,7 @@ fn does(shell: &mut Shell, state: WorkerState) {
 fn clean(text: &str) -> String {
     escape(text.as_bytes(), LINE_MAX)
 }
+
+#[cfg(test)]
+#[path = "hear_tests.rs"]
+mod tests;

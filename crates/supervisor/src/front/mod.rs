@@ -14,3 +14,6 @@ pub(crate) mod reports;
 pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod tell;
+
+#[cfg(test)]
+mod fixture;
