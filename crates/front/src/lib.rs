@@ -87,7 +87,7 @@ pub fn serve(channel: OwnedFd) -> Result<(), String> {
         listeners: Default::default(),
         last_listener: 0,
         clients: Default::default(),
-        http: Http::new(),
+        http: Http::new(now),
         exchanges: Default::default(),
         lanes: Default::default(),
         workers: Default::default(),

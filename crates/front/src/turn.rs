@@ -34,7 +34,7 @@ pub(crate) fn run(front: &mut Front) {
 }
 
 fn timeout(front: &Front) -> Option<Duration> {
-    if !front.again.is_empty() || !front.lanes_again.is_empty() {
+    if !front.again.is_empty() || !front.lanes_again.is_empty() || front.http.is_woken() {
         return Some(Duration::ZERO);
     }
     let due = dues::next(front)?;
@@ -80,7 +80,7 @@ fn hear(front: &mut Front, ready: Ready) {
                 uploads::writable(front, key);
             }
         }
-        Token::Http(key) => front.http.ready(key, ready.readable, ready.writable, front.now),
+        Token::Http(key) => front.http.ready(key, ready.readable, ready.writable),
     }
 }
 
