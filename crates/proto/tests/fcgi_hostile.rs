@@ -152,6 +152,12 @@ fn haproxy_598527673_padding_wraps() {
         let refused = Error::ManagementTooLong { kind, content: 65_535 };
         assert_eq!(read_badly(&record(kind, 0, &content, 1)), refused);
     }
+    for kind in [kind::GET_VALUES, 12] {
+        let limit = usize::from(Limits::default().management);
+        assert_eq!(read_well(&record(kind, 0, &vec![0; limit], 1)).len(), 1);
+        let refused = Error::ManagementTooLong { kind, content: limit as u16 + 1 };
+        assert_eq!(read_badly(&record(kind, 0, &vec![0; limit + 1], 1)), refused);
+    }
     let refused = Error::BodyLength { kind: kind::END_REQUEST, content: 65_535 };
     assert_eq!(hear_badly(&record(kind::END_REQUEST, 1, &content, 255)), refused);
 }
@@ -408,7 +414,7 @@ fn kinds_that_travel_the_other_way() {
 #[test]
 fn a_worker_that_answers_somebody_else_or_unasked() {
     for kind in [kind::STDOUT, kind::STDERR, kind::END_REQUEST] {
-        for id in [2, 256, u16::MAX] {
+        for id in [2, 256, 257, u16::MAX] {
             assert_eq!(hear_badly(&record(kind, id, &[0; 8], 0)), Error::WrongId { id, expected: 1 });
         }
     }
@@ -451,7 +457,7 @@ fn a_kept_worker_begins_each_answer_anew() {
         record(kind::STDERR, 1, b"e", 1),
         record(kind::STDERR, 1, b"", 0),
         record(kind::STDOUT, 1, b"o", 1),
-        record(kind::STDOUT, 1, b"", 0),
+        record(kind::STDOUT, 1, b"", 0).repeat(8),
         record(kind::END_REQUEST, 1, &[0; 8], 5),
     ]);
     let mut decoder = ResponseDecoder::new(1);
@@ -505,7 +511,13 @@ fn floods_end_the_connection() {
     let trickle = record(kind::STDIN, 1, b"x", 7);
     assert_eq!(flood(begun(&[params_end()]), trickle.clone(), 64 * 100), Ok(()));
     let too_many = Err(Error::TooManyRecords { kind: kind::STDIN });
-    assert_eq!(flood(begun(&[params_end()]), trickle, 64 * 107), too_many);
+    assert_eq!(flood(begun(&[params_end()]), trickle.clone(), 64 * 107), too_many);
+    // Its account is its own: neither the records nor the bytes of the params are in it. (6826 = 6400 + 6826 / 16.)
+    for params in [record(kind::PARAMS, 1, b"x", 0).repeat(100), record(kind::PARAMS, 1, &[b'x'; 16_000], 0)] {
+        let wire = begun(&[params, params_end()]);
+        assert_eq!(flood(wire.clone(), trickle.clone(), 6826), Ok(()));
+        assert_eq!(flood(wire, trickle.clone(), 6827), too_many);
+    }
     assert_eq!(flood(begun(&[params_end()]), record(kind::STDIN, 1, &[b'x'; 16], 0), 100_000), Ok(()));
 
     // Refused requests are a flood, too: nothing may be answered for ever.
