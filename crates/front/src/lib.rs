@@ -30,6 +30,7 @@ mod place;
 mod poller;
 mod replies;
 mod request;
+mod secret;
 mod state;
 mod sys;
 mod turn;
@@ -47,6 +48,7 @@ use crate::channel::Channel;
 use crate::clock::Clock;
 use crate::http::Http;
 use crate::poller::{Interest, Poller, Token};
+use crate::secret::Secret;
 use crate::state::Front;
 
 /// The fd by which the front inherits its channel.
@@ -76,8 +78,8 @@ pub fn serve(channel: OwnedFd) -> Result<(), String> {
         .add(channel.fd(), Token::Channel, Interest::Level)
         .map_err(|error| format!("cannot hear the channel to the supervisor: {error}"))?;
     channel.send(&FromFront::Ready { version: VERSION });
-    let secret = RandomState::new();
-    let salt = secret.hash_one(std::process::id());
+    let secret = Secret::of_supervisor();
+    let salt = RandomState::new().hash_one(std::process::id());
     let mut front = Front {
         clock,
         now,

@@ -1,6 +1,6 @@
 //! One request: what it is made of, how far it is, and who it is for people and for the policy.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Instant;
 
 use steadfast_proto::fcgi::params::pairs;
@@ -9,6 +9,7 @@ use steadfast_proto::front::LINE_MAX;
 use crate::cgi::HeadScan;
 use crate::http::ExchangeKey;
 use crate::keys::{ClientKey, LaneKey, PoolId, WorkerKey};
+use crate::secret::Secret;
 
 /// A body up to this is taken whole before a worker is given the request, and kept so that it can be given to another.
 pub(crate) const SMALL_BODY: usize = 64 * 1024;
@@ -223,7 +224,7 @@ impl Request {
     }
 
     /// Method, Host and the full URI as a number that nobody outside can aim at.
-    pub(crate) fn key(&self, secret: &RandomState) -> u64 {
+    pub(crate) fn key(&self, secret: &Secret) -> u64 {
         let method = self.param(b"REQUEST_METHOD").unwrap_or_default();
         let host = self.param(b"HTTP_HOST").unwrap_or_default().to_ascii_lowercase();
         secret.hash_one((method, host, self.uri()))

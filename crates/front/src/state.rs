@@ -1,7 +1,6 @@
 //! Everything that the front knows and owns; each room works on it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::hash::RandomState;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use crate::keys::{ClientKey, LaneKey, PoolId, RequestKey, WorkerKey};
 use crate::place::FallbackBody;
 use crate::poller::Poller;
 use crate::request::Request;
+use crate::secret::Secret;
 
 /// One read takes at most so much.
 pub(crate) const READ_MAX: usize = 128 * 1024;
@@ -262,7 +262,7 @@ pub(crate) struct Front {
     /// Clients with something to write.
     pub(crate) unwritten: Vec<ClientKey>,
     /// What makes keys of requests unguessable.
-    pub(crate) secret: RandomState,
+    pub(crate) secret: Secret,
     /// What makes ids of requests unlike those of an earlier front.
     pub(crate) salt: u64,
     /// The last request's number.

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the channel. Both sides are the same binary, but for an upgrade in place.
 pub const VERSION: u32 = 1;
+/// The variable by which every front of one supervisor gets the same secret; requests are named with it.
+pub const SECRET_VARIABLE: &str = "STEADFAST_FRONT_SECRET";
 /// A packet is never longer.
 pub const MESSAGE_MAX: usize = 64 * 1024;
 /// A packet never carries more fds: the listeners of a pool and its fallback's body.

@@ -1,5 +1,6 @@
 //! The front's process: started when a pool needs one, started again when it dies, ended when it breaks the rules.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use steadfast_config::machine::{self, WORKER_PATH};
 use steadfast_config::types::Config;
 use steadfast_policy::event::{Event as Fact, Load};
 use steadfast_policy::ids::PoolId;
+use steadfast_proto::front::SECRET_VARIABLE;
 
 use crate::children::{Ended, Kill, Nofile, ended, reap, signal_group};
 use crate::environment::Environment;
@@ -99,11 +101,13 @@ pub(crate) fn start(shell: &mut Shell) {
 fn try_start(shell: &mut Shell) -> Result<(), String> {
     let (ours, theirs) = channel::pair().map_err(|errno| format!("no channel: {}", std::io::Error::from(errno)))?;
     let hard = shell.host.nofile.hard;
+    let mut environment = Environment::clean(None, WORKER_PATH);
+    environment.set(SECRET_VARIABLE, OsStr::new(&shell.front.secret));
     let spawned = spawn(&WorkerSpec {
         program: Path::new("/proc/self/exe"),
         executable: shell.front.program.as_ref().map(AsFd::as_fd),
         arguments: &["steadfast".into(), VERB.into()],
-        environment: &Environment::clean(None, WORKER_PATH),
+        environment: &environment,
         directory: Directory::Path(Path::new("/")),
         credentials: shell.front.credentials.as_ref(),
         umask: Some(0o077),

@@ -80,6 +80,8 @@ pub(crate) struct Front {
     deaths: VecDeque<Instant>,
     /// Who it is; `None` is who we are.
     pub(crate) credentials: Option<Credentials>,
+    /// Given to each life, so that a request has the same key in all of them.
+    pub(crate) secret: String,
     /// Our own program, as it was when we started.
     pub(crate) program: Option<OwnedFd>,
     /// Where the workers' private sockets are.
@@ -103,6 +105,7 @@ impl Front {
             restarts: 0,
             deaths: VecDeque::new(),
             credentials: None,
+            secret: secret(),
             program: None,
             rooms: Rooms::new(runtime_dir),
             diag: Diag::new(),
@@ -137,6 +140,15 @@ impl Front {
             None => Duration::ZERO,
             Some(times) => FIRST.saturating_mul(1 << times.min(16)).min(LONGEST),
         }
+    }
+}
+
+/// Nobody outside is to know it; without random numbers each front makes its own.
+fn secret() -> String {
+    let mut bytes = [0_u8; 16];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
+        Ok(16) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Ok(_) | Err(_) => String::new(),
     }
 }
 
