@@ -35,7 +35,14 @@ fn stdin_end() -> Vec<u8> {
 
 #[test]
 fn cve_2025_23016_lengths_that_overflow() {
-    for (name, value) in [(0x7fff_ffffu32, 0x7fff_ffffu32), (0x7fff_ffff, 0), (0, 0x7fff_ffff), (0x7fff_fffe, 3)] {
+    for (name, value) in [
+        (0x7fff_ffffu32, 0x7fff_ffffu32),
+        (0x7fff_ffff, 0),
+        (0, 0x7fff_ffff),
+        (0x7fff_fffe, 3),
+        (0x0100_0001, 1),
+        (1, 0x4000_0001),
+    ] {
         let mut stream = (name | 0x8000_0000).to_be_bytes().to_vec();
         stream.extend((value | 0x8000_0000).to_be_bytes());
         stream.extend([b'x'; 64]);
