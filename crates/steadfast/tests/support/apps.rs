@@ -12,7 +12,18 @@ use super::scene::allow;
 /// What to type where a program is missing.
 const INSTALL: &str = "apt-get install gcc libfcgi-dev libfcgi-perl php-cgi nginx-light (or see .ci/run)";
 
-const FILES: [&str; 6] = ["worker.c", "worker-quiet.c", "app.pl", "app.php", "app.sh", "link.pl"];
+const FILES: [&str; 10] = [
+    "common.h",
+    "worker.c",
+    "worker-quiet.c",
+    "queue.c",
+    "app.pl",
+    "app.php",
+    "app.sh",
+    "link.pl",
+    "queue.pl",
+    "queue.php",
+];
 
 /// The C worker on libfcgi: see its first lines for arguments and paths.
 #[must_use]
@@ -42,16 +53,62 @@ pub fn link(arguments: &[&str]) -> Vec<String> {
     command
 }
 
-/// The command of php-cgi; requests name [`php_script`] in SCRIPT_FILENAME.
+/// The command of php-cgi, bodies of any size; requests name a script in SCRIPT_FILENAME.
 #[must_use]
 pub fn php() -> Vec<String> {
-    ["/usr/bin/php-cgi", "-d", "cgi.force_redirect=0"].map(str::to_owned).to_vec()
+    ["/usr/bin/php-cgi", "-d", "cgi.force_redirect=0", "-d", "post_max_size=0"].map(str::to_owned).to_vec()
 }
 
 /// The script for php-cgi.
 #[must_use]
 pub fn php_script() -> String {
     path("app.php")
+}
+
+/// One program in three languages: see the first lines of queue.c for its paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// On libfcgi.
+    C,
+    /// On FCGI.pm.
+    Perl,
+    /// For php-cgi.
+    Php,
+}
+
+impl Language {
+    /// All three.
+    pub const ALL: [Language; 3] = [Language::C, Language::Perl, Language::Php];
+
+    /// A name for its pool.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Language::C => "c",
+            Language::Perl => "perl",
+            Language::Php => "php",
+        }
+    }
+
+    /// What to start.
+    #[must_use]
+    pub fn command(self) -> Vec<String> {
+        match self {
+            Language::C => vec![path("queue")],
+            Language::Perl => vec!["/usr/bin/perl".to_owned(), path("queue.pl")],
+            Language::Php => php(),
+        }
+    }
+
+    /// SCRIPT_FILENAME, which only PHP wants; the others are told of a file that is there, too.
+    #[must_use]
+    pub fn script(self) -> String {
+        path(match self {
+            Language::C => "queue.c",
+            Language::Perl => "queue.pl",
+            Language::Php => "queue.php",
+        })
+    }
 }
 
 /// The shell script that is no FastCGI program, with its arguments.
@@ -97,6 +154,7 @@ fn make(sources: &Path, made: &Path) {
         allow(&to, 0o755);
     }
     compile(aside.path(), &["-pthread", "-o", "worker", "worker.c", "-lfcgi"]);
+    compile(aside.path(), &["-o", "queue", "queue.c", "-lfcgi"]);
     compile(aside.path(), &["-static", "-o", "worker-quiet", "worker-quiet.c"]);
     allow(aside.path(), 0o755);
     // Another test process may have been faster; its directory is as good.

@@ -41,8 +41,10 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct Pool {
     name: String,
+    mode: &'static str,
     command: Vec<String>,
-    listen: Option<String>,
+    /// Empty: the socket in the scene.
+    listen: Vec<String>,
     keys: String,
     environment: Vec<(String, String)>,
     tables: String,
@@ -54,8 +56,9 @@ impl Pool {
     pub fn new<S: AsRef<str>>(name: &str, command: &[S]) -> Pool {
         Pool {
             name: name.to_owned(),
+            mode: "direct",
             command: command.iter().map(|word| word.as_ref().to_owned()).collect(),
-            listen: None,
+            listen: Vec::new(),
             keys: String::new(),
             environment: Vec::new(),
             tables: String::new(),
@@ -68,10 +71,18 @@ impl Pool {
         self.key("workers", value)
     }
 
-    /// Listens here instead: what stands in the list of `listen`, unquoted.
+    /// In queue mode.
+    #[must_use]
+    pub fn queue(mut self) -> Pool {
+        self.mode = "queue";
+        self
+    }
+
+    /// Listens here instead, and at each further address that is given so: what stands in the list of `listen`,
+    /// unquoted.
     #[must_use]
     pub fn listen(mut self, address: &str) -> Pool {
-        self.listen = Some(address.to_owned());
+        self.listen.push(address.to_owned());
         self
     }
 
@@ -97,11 +108,13 @@ impl Pool {
     }
 
     fn text(&self, scene: &Scene) -> String {
-        let listen = self.listen.clone().unwrap_or_else(|| format!("unix:{}", socket(scene, &self.name).display()));
+        let own = [format!("unix:{}", socket(scene, &self.name).display())];
+        let listen = if self.listen.is_empty() { &own[..] } else { &self.listen };
         let mut text = format!(
-            "\n[pool.{}]\ncommand = {:?}\nlisten = [{listen:?}]\nmode = \"direct\"\ndirectory = {:?}\n",
+            "\n[pool.{}]\ncommand = {:?}\nlisten = {listen:?}\nmode = \"{}\"\ndirectory = {:?}\n",
             self.name,
             self.command,
+            self.mode,
             scene.path()
         );
         if is_root() {
@@ -384,6 +397,14 @@ impl Daemon {
         let pool = self.pool(pool);
         let slots = pool["slots"].as_array().cloned().unwrap_or_default();
         slots.iter().filter_map(|slot| u32::try_from(slot["pid"].as_u64()?).ok()).filter(|pid| *pid > 0).collect()
+    }
+
+    /// The front's pid.
+    #[must_use]
+    pub fn front(&self) -> u32 {
+        let status = self.status();
+        let pid = status["front"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        pid.filter(|pid| *pid > 0).unwrap_or_else(|| panic!("no front in {status}"))
     }
 
     fn keep(&mut self, text: String) {

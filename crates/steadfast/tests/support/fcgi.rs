@@ -30,6 +30,7 @@ pub enum Address {
 pub struct Request {
     params: Vec<(String, String)>,
     body: Vec<u8>,
+    keep: bool,
     timeout: Duration,
 }
 
@@ -70,6 +71,7 @@ impl Request {
         Request {
             params: params.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             body: Vec::new(),
+            keep: false,
             timeout: Duration::from_secs(10),
         }
     }
@@ -88,6 +90,13 @@ impl Request {
         let mut request = self.param("REQUEST_METHOD", "POST").param("CONTENT_LENGTH", &body.len().to_string());
         request.body = body.to_vec();
         request
+    }
+
+    /// Asks for the connection to be kept (FCGI_KEEP_CONN).
+    #[must_use]
+    pub fn keep(mut self) -> Request {
+        self.keep = true;
+        self
     }
 
     /// How long each read and write may take; 10 s without.
@@ -115,9 +124,35 @@ impl Request {
         Ok(InFlight { stream })
     }
 
+    /// Connects and says nothing yet.
+    ///
+    /// # Errors
+    /// When connecting fails.
+    pub fn connect(address: &Address) -> io::Result<InFlight> {
+        Ok(InFlight { stream: Stream::connect(address, Duration::from_secs(10))? })
+    }
+
+    /// Connects and sends everything but the body, which follows by [`InFlight::stdin`].
+    ///
+    /// # Errors
+    /// When connecting or writing fails.
+    pub fn open(&self, address: &Address) -> io::Result<InFlight> {
+        let mut stream = Stream::connect(address, self.timeout)?;
+        stream.write_all(&self.head())?;
+        Ok(InFlight { stream })
+    }
+
     /// All records of the request, id 1.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.head();
+        bytes.extend(stream_of(STDIN, &self.body));
+        bytes
+    }
+
+    /// The records before the body.
+    #[must_use]
+    pub fn head(&self) -> Vec<u8> {
         let mut params = Vec::new();
         for (name, value) in &self.params {
             for length in [name.len(), value.len()] {
@@ -133,16 +168,17 @@ impl Request {
             params.extend(name.as_bytes());
             params.extend(value.as_bytes());
         }
-        // Role 1 is responder; flags 0: the application closes the connection.
-        let mut bytes = record(BEGIN_REQUEST, &[0, 1, 0, 0, 0, 0, 0, 0]);
-        for (kind, stream) in [(PARAMS, &params), (STDIN, &self.body)] {
-            for part in stream.chunks(65_535) {
-                bytes.extend(record(kind, part));
-            }
-            bytes.extend(record(kind, &[]));
-        }
+        // Role 1 is responder; without KEEP_CONN (1) the application closes the connection.
+        let mut bytes = record(BEGIN_REQUEST, &[0, 1, u8::from(self.keep), 0, 0, 0, 0, 0]);
+        bytes.extend(stream_of(PARAMS, &params));
         bytes
     }
+}
+
+/// The records of a whole stream, its end included.
+fn stream_of(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    let parts = bytes.chunks(65_535).chain([&[][..]]);
+    parts.flat_map(|part| record(kind, part)).collect()
 }
 
 /// A request that has been sent.
@@ -157,7 +193,61 @@ impl InFlight {
     /// # Errors
     /// As [`Request::send`].
     pub fn finish(mut self) -> io::Result<Response> {
+        self.read()
+    }
+
+    /// Asks again on the same connection, which the first request wanted kept, and reads until END_REQUEST.
+    ///
+    /// # Errors
+    /// As [`Request::send`].
+    pub fn again(&mut self, request: &Request) -> io::Result<Response> {
+        self.stream.write_all(&request.bytes())?;
+        self.read()
+    }
+
+    /// A piece of the body, at most 65,535 bytes; the empty one ends it.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn stdin(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.stream.write_all(&record(STDIN, piece))
+    }
+
+    /// Bytes as they are.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The same connection once more, to write while somebody else reads.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub fn another(&self) -> io::Result<InFlight> {
+        let stream = match &self.stream {
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone()?),
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
+        };
+        Ok(InFlight { stream })
+    }
+
+    /// Reads until END_REQUEST; the connection stays open.
+    ///
+    /// # Errors
+    /// As [`Request::send`].
+    pub fn read(&mut self) -> io::Result<Response> {
         let mut output = Vec::new();
+        let response = self.read_into(|bytes| output.extend(bytes))?;
+        parsed(response, &output)
+    }
+
+    /// The same with each piece of STDOUT given away as it comes; the response has neither headers nor body.
+    ///
+    /// # Errors
+    /// As [`Request::send`].
+    pub fn read_into(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<Response> {
         let mut response = Response::default();
         loop {
             let mut head = [0; 8];
@@ -167,12 +257,12 @@ impl InFlight {
             self.stream.read_exact(&mut content)?;
             content.truncate(length);
             match head[1] {
-                STDOUT => output.extend(content),
+                STDOUT => take(&content),
                 STDERR => response.stderr.extend(content),
                 END_REQUEST if length >= 5 => {
                     response.app_status = u32::from_be_bytes([content[0], content[1], content[2], content[3]]);
                     response.protocol_status = content[4];
-                    return parsed(response, &output);
+                    return Ok(response);
                 }
                 kind => return Err(invalid(&format!("record of type {kind}, {length} bytes"))),
             }

@@ -7,12 +7,16 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod apps;
+pub mod behaviours;
 pub mod conditions;
 pub mod crowd;
 pub mod daemon;
 pub mod fcgi;
+pub mod http;
+pub mod loopback;
 pub mod nginx;
 pub mod proc;
 pub mod scene;
 pub mod standalone;
+pub mod web;
 pub mod within;

@@ -38,6 +38,12 @@ impl Nginx {
     /// and connections wait in the queue from the first moment.
     #[must_use]
     pub fn start(scene: &Scene, upstream: &Address, extra: &str) -> Nginx {
+        Nginx::start_keeping(scene, upstream, extra, 0)
+    }
+
+    /// The same, with so many connections that are kept to the pool; 0: each is closed after its request.
+    #[must_use]
+    pub fn start_keeping(scene: &Scene, upstream: &Address, extra: &str, kept: u32) -> Nginx {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
         let address = listener.local_addr().expect("it is bound");
         let pass = match upstream {
@@ -49,6 +55,7 @@ impl Nginx {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("    {kind}_temp_path {prefix}/nginx-{kind};\n"))
             .concat();
+        let (keepalive, keep) = if kept > 0 { (format!("keepalive {kept};"), "on") } else { (String::new(), "off") };
         let text = format!(
             "{user}daemon off;
 worker_processes 1;
@@ -57,10 +64,17 @@ error_log {prefix}/nginx-error.log warn;
 events {{ worker_connections 256; }}
 http {{
     access_log off;
-{temporary}    server {{
+    large_client_header_buffers 4 64k;
+    client_max_body_size 0;
+{temporary}    upstream pool {{
+        server {pass};
+        {keepalive}
+    }}
+    server {{
         listen {address};
         location / {{
-            fastcgi_pass {pass};
+            fastcgi_pass pool;
+            fastcgi_keep_conn {keep};
             include /etc/nginx/fastcgi_params;
             {extra}
         }}
