@@ -130,7 +130,8 @@ impl Load<'_> {
             if plan.is_over(now) && self.busy == 0 {
                 return Ok(was_interrupted);
             }
-            self.common.poller.wait(self.patience(plan, now, next_sweep), &mut ready)?;
+            let (timeout, is_exact) = self.patience(plan, now, next_sweep);
+            self.common.poller.wait(timeout, is_exact, &mut ready)?;
             for token in ready.drain(..) {
                 if token != SIGNALS {
                     self.ready(token, plan);
@@ -146,17 +147,21 @@ impl Load<'_> {
         }
     }
 
-    /// How long nothing is to be done.
-    fn patience(&self, plan: &Plan, now: Instant, next_sweep: Instant) -> Duration {
+    /// How long nothing is to be done, and whether it matters to the microsecond.
+    fn patience(&self, plan: &Plan, now: Instant, next_sweep: Instant) -> (Duration, bool) {
         let mut until = next_sweep;
         if let Some((end, _)) = self.paused.front() {
             until = until.min(*end);
         }
+        let mut is_exact = false;
         if !plan.is_over(now) {
+            until = plan.end().map_or(until, |end| until.min(end));
             let due = if self.idle.is_empty() { None } else { plan.next_due() };
-            until = [due, plan.end()].into_iter().flatten().fold(until, Instant::min);
+            if let Some(due) = due.filter(|due| *due <= until) {
+                (until, is_exact) = (due, true);
+            }
         }
-        until.saturating_duration_since(now)
+        (until.saturating_duration_since(now), is_exact)
     }
 
     /// Gives every free connection a request, as far as the plan has one.
