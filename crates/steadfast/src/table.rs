@@ -23,7 +23,12 @@ pub(crate) fn draw(status: &Status, now: Timestamp, style: Style) -> String {
     );
     if let Some(front) = &status.front {
         let pid = front.pid.map_or("away".to_owned(), |pid| format!("pid {pid}"));
-        text.push_str(&format!("front {pid}, started again {} times\n", front.restarts));
+        let again = match front.restarts {
+            0 => String::new(),
+            1 => ", started again once".to_owned(),
+            times => format!(", started again {times} times"),
+        };
+        text.push_str(&format!("front {pid}{again}\n"));
     }
     if status.pools.is_empty() {
         text.push_str("no pools\n");

@@ -265,6 +265,21 @@ fn a_stop_lets_those_finish_who_are_served_or_wait() {
 }
 
 #[test]
+fn a_pool_on_demand_sleeps_until_somebody_comes() {
+    let scene = Scene::new();
+    let on_demand = pool().workers("{ min = 0, max = 2, idle = \"1s\" }");
+    let mut daemon = Config::new(&[on_demand]).start(&scene);
+    daemon.wait_event("supervisor-ready", SOON);
+    assert!(is_soon(|| text(&daemon.pool("site"), "state") == "asleep"), "{}", daemon.pool("site"));
+    assert_eq!(daemon.verb(&["status"]).code, 0, "to sleep is no fault");
+    who(&scene);
+    assert!(is_soon(|| text(&daemon.pool("site"), "state") == "asleep"), "it does not go to sleep again");
+    assert!(is_soon(|| daemon.workers("site").is_empty()), "{}", daemon.pool("site"));
+    who(&scene);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
 fn a_removed_socket_comes_back_without_a_new_generation() {
     let scene = Scene::new();
     let mut daemon = start(&scene, pool().workers("1"));

@@ -211,8 +211,11 @@ pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) ->
             }
             None => {
                 let id = shell.pools.next_id();
+                // One that is on demand sleeps well: nobody waits to see it serve.
+                if plan.config.workers.min > 0 {
+                    shell.unsettled.insert(id);
+                }
                 shell.pools.insert(Pool::new(id, plan));
-                shell.unsettled.insert(id);
                 shell.facts.push_back(Fact::PoolAdded { pool: id, figures });
                 tell::pool(shell, id);
                 id

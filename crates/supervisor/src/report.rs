@@ -317,7 +317,14 @@ fn outcome(shell: &mut Shell, pool: PoolId, kind: OutcomeKind) {
 
 /// Whether this pool serves is known for the first time.
 fn settled(shell: &mut Shell, pool: PoolId) {
-    if shell.unsettled.remove(&pool) && shell.unsettled.is_empty() {
+    if shell.unsettled.remove(&pool) {
+        ready(shell);
+    }
+}
+
+/// Tells that the supervisor is ready, once it is known of every pool whether it serves.
+pub(crate) fn ready(shell: &mut Shell) {
+    if shell.unsettled.is_empty() {
         shell.emit(Event::new(Kind::SupervisorReady));
         shell.notify.ready();
     }

@@ -31,6 +31,7 @@ use crate::pools::Pools;
 use crate::procfs::Procfs;
 use crate::recording::Recording;
 use crate::reload::{ConfigSource, Source, commit, plan};
+use crate::report;
 use crate::runtime_dir::{self, Unusable};
 use crate::shell::{Host, Shell};
 use crate::signals::Signals;
@@ -129,6 +130,7 @@ fn start(options: Options) -> Result<(Supervisor, File), Failure> {
     shell.emit(Event::new(Kind::SupervisorStarted).pid(shell.host.pid));
     watch_control(&mut shell, &server);
     commit(&mut shell, plans, None);
+    report::ready(&mut shell);
     let supervisor = Supervisor {
         shell,
         policy: Policy::new(seed),

@@ -12,7 +12,7 @@ use crate::shell::Corpse;
 use crate::timers::Timer;
 
 fn blame(worker: u64, line: &str) -> FromFront {
-    let request = Blamed { key: 7, line: line.into(), id: "a".into(), sent: 1, answered: 0 };
+    let request = Blamed { key: 7, line: line.into(), id: "a".into(), sent: 1, answered: 0, reused: false };
     FromFront::Blame { worker, request: Some(request) }
 }
 
