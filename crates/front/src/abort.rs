@@ -6,7 +6,7 @@ use crate::broken;
 use crate::ending::{Outcome, finish};
 use crate::keys::RequestKey;
 use crate::lanes;
-use crate::replies;
+use crate::pace;
 use crate::request::{Origin, State};
 use crate::state::Front;
 use crate::workers;
@@ -40,7 +40,7 @@ pub(crate) fn gone(front: &mut Front, key: RequestKey) {
         return broken::serve_pool_of(front, worker);
     }
     // What is answered from now on is discarded as it comes.
-    replies::resume(front, key);
+    pace::answer_on(front, key);
 }
 
 /// The worker takes no more of the body: the rest is read from the client, and goes nowhere.

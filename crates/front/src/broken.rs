@@ -26,22 +26,16 @@ pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
     let (worker, used) = (entry.worker, entry.used);
     let Some(key) = entry.request else {
         lanes::close(front, lane);
-        let closes = front.workers.get(worker).is_some_and(|worker| worker.closes);
-        // Never used: libfcgi drops a connection that says nothing for two seconds.
-        if used > 0 && !closes {
-            workers::rest(front, worker, workers::LEAVING);
-            if let Some(worker) = front.workers.get_mut(worker).filter(|_| used == 1) {
-                worker.may_close = true;
-            }
-        }
-        return;
+        return closed(front, lane);
     };
     if let Some(request) = front.requests.get(key) {
-        let blamed = blamed(front, request);
-        if let Some(worker) = front.workers.get_mut(worker)
-            && worker.blame.is_none()
-        {
-            worker.blame = blamed;
+        let blamed = blamed(front, request, used);
+        if let Some(worker) = front.workers.get_mut(worker) {
+            // It had been used once before this request.
+            worker.may_close |= used == 2;
+            if worker.blame.is_none() {
+                worker.blame = blamed;
+            }
         }
     }
     workers::rest(front, worker, workers::DYING);
@@ -50,15 +44,31 @@ pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
     serve_pool_of(front, worker);
 }
 
+/// A worker has closed its connection between two requests: it may be leaving, or that is its way.
+pub(crate) fn closed(front: &mut Front, lane: LaneKey) {
+    let Some(entry) = front.lanes.get(lane) else { return };
+    let (worker, used) = (entry.worker, entry.used);
+    let closes = front.workers.get(worker).is_some_and(|worker| worker.closes);
+    // Never used: libfcgi drops a connection that says nothing for two seconds.
+    if used == 0 || closes {
+        return;
+    }
+    workers::rest(front, worker, workers::LEAVING);
+    if let Some(worker) = front.workers.get_mut(worker) {
+        worker.may_close |= used == 1;
+    }
+}
+
 /// What a worker had in hand, if it has seen anything of it.
-pub(crate) fn blamed(front: &Front, request: &Request) -> Option<Blamed> {
+fn blamed(front: &Front, request: &Request, used: u64) -> Option<Blamed> {
     let is_blamable = request.sent > 0 && !matches!(request.origin, Origin::Verify(_));
     is_blamable.then(|| Blamed {
         key: request.key(&front.secret),
         line: request.line(),
         id: request.id(),
-        sent: (request.sent + request.body.tail_at) as u64,
+        sent: request.sent as u64 + request.body.passed,
         answered: request.reply.bytes,
+        reused: used > 1,
     })
 }
 

@@ -17,9 +17,9 @@ use crate::ending::refuse;
 use crate::intake;
 use crate::keys::{ClientKey, PoolId, RequestKey};
 use crate::notes;
+use crate::pace;
 use crate::place::Reason;
 use crate::poller::{Interest, Token};
-use crate::replies;
 use crate::request::{Origin, Request, State};
 use crate::state::{Client, Front, READ_MAX};
 use crate::uploads;
@@ -186,7 +186,7 @@ pub(crate) fn readable(front: &mut Front, key: ClientKey, ended: bool) {
 
 /// Whether one of its bodies is as full as it may be.
 fn is_full(front: &Front, client: &Client) -> bool {
-    client.streams.iter().any(|(_, key)| front.requests.get(*key).is_some_and(uploads::is_full))
+    client.streams.iter().any(|(_, key)| front.requests.get(*key).is_some_and(pace::is_full))
 }
 
 fn hear(front: &mut Front, key: ClientKey, mut input: &[u8]) {
@@ -345,7 +345,7 @@ pub(crate) fn flush(front: &mut Front, key: ClientKey) {
     if !client.streams.is_empty() {
         let streams = if left <= visitor::BACKLOG_LOW { client.streams.clone() } else { Vec::new() };
         for (_, request) in streams {
-            replies::resume(front, request);
+            pace::answer_on(front, request);
         }
         return;
     }
@@ -361,6 +361,9 @@ pub(crate) fn flush(front: &mut Front, key: ClientKey) {
             return close(front, key);
         }
         client.is_lingering = true;
+        // What was left unread must be read away.
+        pace::listen(front, key);
+        let Some(client) = front.clients.get(key) else { return };
         let _ = shutdown(&client.fd, Shutdown::Write);
         let due = front.now + LINGER;
         front.set_client_due(key, Some(due));

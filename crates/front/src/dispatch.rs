@@ -7,6 +7,7 @@ use crate::intake;
 use crate::keys::{PoolId, RequestKey};
 use crate::lanes::{self, Handed};
 use crate::load;
+use crate::pace;
 use crate::place::Reason;
 use crate::request::{State, Suspicion};
 use crate::state::Front;
@@ -129,6 +130,7 @@ fn began(front: &mut Front, key: RequestKey) {
     pool.counters.wait.count(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
     let due = pool.due(request.handed, request.is_slow);
     front.set_request_due(key, Some(due));
+    pace::send_on(front, key);
 }
 
 /// When the first of a pool's queue has waited too long.

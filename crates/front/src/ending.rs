@@ -5,6 +5,7 @@ use steadfast_proto::front::{FromFront, NoteKind};
 use crate::keys::RequestKey;
 use crate::load;
 use crate::notes;
+use crate::pace;
 use crate::place::Reason;
 use crate::request::{Origin, State};
 use crate::state::Front;
@@ -49,6 +50,8 @@ pub(crate) fn finish(front: &mut Front, key: RequestKey, outcome: Outcome) {
                 client.decoder.end(id);
                 client.streams.retain(|(_, other)| *other != key);
             }
+            // Its body may be why the client was left unread.
+            pace::listen(front, client);
         }
         Origin::Http(exchange) => {
             front.exchanges.remove(&exchange);

@@ -9,8 +9,8 @@ use crate::ending::refuse;
 use crate::http::{ExchangeKey, Fact, Length};
 use crate::intake;
 use crate::keys::RequestKey;
+use crate::pace;
 use crate::place::Reason;
-use crate::replies;
 use crate::request::{Origin, Request};
 use crate::state::Front;
 use crate::uploads;
@@ -43,7 +43,7 @@ fn happened(front: &mut Front, fact: Fact) {
         Fact::Body { exchange, bytes } => {
             if let Some(key) = find(front, exchange) {
                 uploads::more(front, key, &bytes);
-                uploads::go_on(front, key);
+                pace::send_on(front, key);
             }
         }
         Fact::BodyEnd { exchange } => {
@@ -58,7 +58,7 @@ fn happened(front: &mut Front, fact: Fact) {
         }
         Fact::Taken { exchange } => {
             if let Some(key) = find(front, exchange) {
-                replies::resume(front, key);
+                pace::answer_on(front, key);
             }
         }
     }
@@ -92,6 +92,6 @@ fn begin(front: &mut Front, key: RequestKey, body: Length, id: Option<Box<str>>)
     } else if is_full {
         refuse(front, key, Reason::QueueFull);
     } else {
-        uploads::go_on(front, key);
+        pace::send_on(front, key);
     }
 }

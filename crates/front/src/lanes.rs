@@ -12,6 +12,9 @@ use crate::state::{Front, Lane};
 use crate::workers;
 use steadfast_proto::fcgi::response::ResponseDecoder;
 
+/// What of a body has been taken is dropped when it is more than this.
+const TAIL_KEPT: usize = 64 * 1024;
+
 /// What became of giving a request to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handed {
@@ -66,9 +69,10 @@ pub(crate) fn close(front: &mut Front, key: LaneKey) {
 pub(crate) fn hand(front: &mut Front, worker: WorkerKey, key: RequestKey) -> Handed {
     let Some(lane) = free_lane(front, worker) else { return Handed::No };
     let Some(request) = front.requests.get(key) else { return Handed::No };
-    let once = !request.method.is_idempotent();
-    let Some(entry) = front.lanes.get(lane) else { return Handed::No };
     // What runs at most once needs a connection of which nobody can say that it was just being closed.
+    // So does what was lost once already: the next worker may be leaving, too.
+    let once = !request.method.is_idempotent() || request.deaths > 0 || request.misses > 0;
+    let Some(entry) = front.lanes.get(lane) else { return Handed::No };
     if once && entry.fd.is_some() && entry.used > 0 {
         close(front, lane);
     }
@@ -131,9 +135,11 @@ pub(crate) fn write(front: &mut Front, lane_key: LaneKey, key: RequestKey) -> Re
     let mut all = send(&request.wire, &mut request.sent)?;
     if all && request.body.is_streamed {
         let body = &mut request.body;
+        let before = body.tail_at;
         all = send(&body.tail, &mut body.tail_at)?;
-        if all {
-            body.tail.clear();
+        body.passed += (body.tail_at - before) as u64;
+        if all || body.tail_at > TAIL_KEPT {
+            body.tail.drain(..body.tail_at);
             body.tail_at = 0;
         }
     }

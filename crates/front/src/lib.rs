@@ -26,6 +26,7 @@ mod lanes;
 mod load;
 mod notes;
 mod orders;
+mod pace;
 mod place;
 mod poller;
 mod replies;

@@ -111,13 +111,18 @@ fn pool(front: &mut Front, config: front::Pool, fds: Vec<OwnedFd>) {
             entry.listeners.insert(listener.id, kept);
         }
     }
-    // What is left is listened to no more; dropping it closes our copy.
     for listener in before.values() {
-        front.listeners.remove(&listener.number);
+        close(front, listener);
     }
     entry.config = config;
     entry.fallback = fallback;
     front.pools.insert(id, entry);
+}
+
+/// Listens there no more. The supervisor has the socket, too, so that closing our copy would not take it out of epoll.
+fn close(front: &mut Front, listener: &Listener) {
+    front.poller.remove(&listener.fd);
+    front.listeners.remove(&listener.number);
 }
 
 fn new_pool(config: &front::Pool) -> Pool {
@@ -172,7 +177,7 @@ fn pool_gone(front: &mut Front, id: PoolId) {
     pool.is_leaving = true;
     let listeners = std::mem::take(&mut pool.listeners);
     for listener in listeners.values() {
-        front.listeners.remove(&listener.number);
+        close(front, listener);
     }
     dispatch::refuse_all(front, id);
     let clients: Vec<ClientKey> =

@@ -95,7 +95,7 @@ impl Interest {
     }
 }
 
-/// The epoll instance. An fd that is closed leaves it by itself, for none of ours is shared.
+/// The epoll instance. An fd that is closed leaves it by itself, but for listeners, which the supervisor has, too.
 #[derive(Debug)]
 pub(crate) struct Poller {
     epoll: OwnedFd,

@@ -13,9 +13,10 @@ use crate::ending::{Outcome, finish, refuse};
 use crate::keys::{LaneKey, RequestKey};
 use crate::lanes;
 use crate::notes;
+use crate::pace;
 use crate::place::Reason;
 use crate::request::Origin;
-use crate::state::{Front, READ_MAX};
+use crate::state::{Front, Lane, READ_MAX};
 use crate::verify;
 use crate::visitor::{self, BACKLOG_HIGH};
 use crate::workers;
@@ -37,65 +38,66 @@ enum Fed {
 
 /// A worker's connection can be read. `ended`: the peer has closed it, or will say nothing more.
 pub(crate) fn readable(front: &mut Front, key: LaneKey, ended: bool) {
-    if let Some(lane) = front.lanes.get_mut(key) {
-        lane.is_readable = true;
+    let Some(lane) = front.lanes.get_mut(key) else { return };
+    lane.is_readable = true;
+    let worker = lane.worker;
+    read(front, key, ended);
+    if front.lanes.get(key).is_some_and(|lane| !is_visitor_slow(front, lane)) {
+        pace::read_on(front, key);
     }
+    // Only now: what was read belonged to the request that is over.
+    broken::serve_pool_of(front, worker);
+}
+
+/// Whether the visitor has enough to take.
+fn is_visitor_slow(front: &Front, lane: &Lane) -> bool {
+    let request = lane.request.and_then(|request| front.requests.get(request));
+    request.is_some_and(|request| visitor::backlog(front, request.origin) >= BACKLOG_HIGH)
+}
+
+fn read(front: &mut Front, key: LaneKey, ended: bool) {
     for _ in 0..READS {
         let Some(lane) = front.lanes.get(key).filter(|lane| lane.is_readable) else { return };
-        let origin = lane.request.and_then(|request| front.requests.get(request)).map(|request| request.origin);
-        if origin.is_some_and(|origin| visitor::backlog(front, origin) >= BACKLOG_HIGH) {
-            // The visitor is slow: the kernel and the worker wait with us. `resume` goes on.
+        if is_visitor_slow(front, lane) {
+            // The kernel and the worker wait with us; `pace` goes on.
             return;
         }
-        let Some(fd) = front.lanes.get(key).and_then(|lane| lane.fd.as_ref()) else { return };
+        let Some(fd) = lane.fd.as_ref() else { return };
         let mut scratch = std::mem::take(&mut front.scratch);
         scratch.resize(READ_MAX, 0);
         let read = rustix::net::recv(fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT);
-        let over = match read {
+        let fed = match read {
             Ok((0, _)) => {
                 broken::ended(front, key, "it closed the connection without an end of its answer");
-                true
+                Fed::Over
             }
             Ok((taken, _)) => {
-                let fed = feed(front, key, &scratch[..taken]);
                 let is_drained = taken < READ_MAX && !ended;
-                if is_drained && let Some(lane) = front.lanes.get_mut(key) {
-                    lane.is_readable = false;
+                if let Some(lane) = front.lanes.get_mut(key) {
+                    lane.is_readable = !is_drained;
                 }
-                fed == Fed::Over || is_drained
+                feed(front, key, &scratch[..taken], ended)
             }
-            Err(Errno::INTR) => false,
+            Err(Errno::INTR) => Fed::On,
             Err(Errno::AGAIN) => {
                 if let Some(lane) = front.lanes.get_mut(key) {
                     lane.is_readable = false;
                 }
-                true
+                Fed::Over
             }
             Err(error) => {
                 broken::ended(front, key, &format!("its connection broke: {error}"));
-                true
+                Fed::Over
             }
         };
         front.scratch = scratch;
-        if over {
+        if fed == Fed::Over {
             return;
         }
     }
-    front.lanes_again.push(key);
 }
 
-/// A visitor has taken something: its worker is read again, in the next turn.
-pub(crate) fn resume(front: &mut Front, request: RequestKey) {
-    let lane = match front.requests.get(request).map(|request| request.state) {
-        Some(crate::request::State::Busy(lane)) => lane,
-        _ => return,
-    };
-    if front.lanes.get(lane).is_some_and(|lane| lane.is_readable) && !front.lanes_again.contains(&lane) {
-        front.lanes_again.push(lane);
-    }
-}
-
-fn feed(front: &mut Front, key: LaneKey, mut input: &[u8]) -> Fed {
+fn feed(front: &mut Front, key: LaneKey, mut input: &[u8], ended: bool) -> Fed {
     loop {
         let Some(lane) = front.lanes.get_mut(key) else { return Fed::Over };
         let request = lane.request;
@@ -116,9 +118,17 @@ fn feed(front: &mut Front, key: LaneKey, mut input: &[u8]) -> Fed {
             Answer::Stderr(bytes) => visitor::stderr(front, request, bytes),
             Answer::StdoutEnd | Answer::StderrEnd | Answer::Values(_) | Answer::UnknownType { .. } => {}
             Answer::End { app_status, .. } => {
-                if complete(front, key, request, app_status) == Fed::Over {
-                    return Fed::Over;
+                // Padding may follow, and nothing else: it would be taken for the next answer.
+                let is_clean = matches!(lane.decoder.next(&mut input), Ok(None)) && input.is_empty();
+                if !is_clean {
+                    notes::about(
+                        front,
+                        request,
+                        NoteKind::BadAnswer,
+                        Some("bytes follow the end of its answer".to_owned()),
+                    );
                 }
+                return complete(front, key, request, app_status, is_clean && !ended);
             }
         }
     }
@@ -166,7 +176,7 @@ fn stdout(front: &mut Front, key: RequestKey, bytes: &[u8]) -> Result<(), String
 }
 
 /// The worker has ended its answer.
-fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32) -> Fed {
+fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32, is_open: bool) -> Fed {
     let Some(request) = front.requests.get(key) else { return Fed::Over };
     if request.reply.bytes == 0 {
         // FCGI.pm does so when Perl dies: it counts as a death, and the process follows as a rule.
@@ -180,17 +190,20 @@ fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32) 
     let origin = request.origin;
     let Some(worker) = front.lanes.get(lane).map(|lane| lane.worker) else { return Fed::Over };
     visitor::end(front, key, app_status);
+    // A body that nobody read would be taken for the next request: the connection ends with it.
+    let keeps = is_open && !unread;
     if let Origin::Verify(_) = origin {
-        lanes::free(front, lane, !unread);
+        lanes::free(front, lane, keeps);
         verify::answered(front, worker, key);
-        return Fed::On;
+        return Fed::Over;
     }
     workers::served(front, worker);
-    // A body that nobody read would be taken for the next request: the connection ends with it.
-    lanes::free(front, lane, !unread);
+    lanes::free(front, lane, keeps);
+    if !is_open {
+        broken::closed(front, lane);
+    }
     finish(front, key, if origin == Origin::Gone { Outcome::Aborted } else { Outcome::Served });
-    broken::serve_pool_of(front, worker);
-    Fed::On
+    Fed::Over
 }
 
 /// What the worker says is no answer: its visitor gets 502, and its connection ends. The worker lives.
@@ -220,7 +233,6 @@ fn nonsense(front: &mut Front, lane: LaneKey, request: Option<RequestKey>, why: 
         }
         _ => refuse(front, key, Reason::BadAnswer),
     }
-    broken::serve_pool_of(front, worker);
     Fed::Over
 }
 
@@ -236,7 +248,7 @@ pub(crate) fn drain(front: &mut Front, key: LaneKey) {
         scratch.resize(READ_MAX, 0);
         let read = rustix::net::recv(fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT);
         let more = match read {
-            Ok((taken, _)) if taken > 0 => feed(front, key, &scratch[..taken]) == Fed::On,
+            Ok((taken, _)) if taken > 0 => feed(front, key, &scratch[..taken], false) == Fed::On,
             _ => false,
         };
         front.scratch = scratch;

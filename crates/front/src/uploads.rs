@@ -9,19 +9,12 @@ use crate::dispatch;
 use crate::ending::{Outcome, finish, refuse};
 use crate::keys::{LaneKey, RequestKey};
 use crate::lanes;
+use crate::pace;
 use crate::place::Reason;
 use crate::replies;
-use crate::request::{Origin, Request, SMALL_BODY, State};
+use crate::request::{SMALL_BODY, State};
 use crate::state::Front;
 use crate::visitor;
-
-/// What a body may keep in hand before its sender waits.
-const HIGH: usize = 2 * SMALL_BODY;
-
-/// Whether no more may come before the worker has taken some of it.
-pub(crate) fn is_full(request: &Request) -> bool {
-    request.body.pending() >= HIGH
-}
 
 /// More has come.
 pub(crate) fn more(front: &mut Front, key: RequestKey, bytes: &[u8]) {
@@ -107,22 +100,5 @@ pub(crate) fn writable(front: &mut Front, lane: LaneKey) {
         }
         return;
     }
-    go_on(front, key);
-}
-
-/// Lets the sender of this body go on, if there is room.
-pub(crate) fn go_on(front: &mut Front, key: RequestKey) {
-    let Some(request) = front.requests.get(key) else { return };
-    if request.body.is_complete || is_full(request) {
-        return;
-    }
-    match request.origin {
-        Origin::Fastcgi { client, .. } => {
-            if front.clients.get(client).is_some_and(|client| client.is_readable) && !front.again.contains(&client) {
-                front.again.push(client);
-            }
-        }
-        Origin::Http(exchange) => front.http.set_room(exchange, HIGH - request.body.pending()),
-        Origin::Verify(_) | Origin::Gone => {}
-    }
+    pace::send_on(front, key);
 }

@@ -2,6 +2,8 @@
 
 mod support;
 
+use steadfast_proto::fcgi::encode;
+use steadfast_proto::fcgi::record::kind;
 use steadfast_proto::front::{FromFront, ToFront};
 use support::{Scene, get, pool, post, request};
 
@@ -166,4 +168,85 @@ fn a_withdrawn_worker_finishes_and_is_free() {
     scene.expect("free", |message| *message == FromFront::WorkerFree { worker: id });
     client.send(&get("/next"));
     scene.expect("a load", |message| matches!(message, FromFront::Load(load) if load.waiting == 1));
+}
+
+#[test]
+fn an_upload_that_waited_flows_when_a_worker_comes() {
+    let mut scene = Scene::new(pool());
+    let mut client = scene.client();
+    let body: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let bytes = post("/upload", &body);
+    let mut writer = client.stream.try_clone().expect("a second handle");
+    let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes).expect("it flows"));
+    scene.expect("a load", |message| matches!(message, FromFront::Load(load) if load.waiting == 1));
+    let mut worker = scene.worker();
+    assert_eq!(worker.request().body, body);
+    worker.page("taken");
+    assert_eq!(client.page().expect("an answer").text(), "taken");
+    sender.join().expect("sent");
+}
+
+#[test]
+fn an_early_answer_to_a_large_upload_leaves_the_connection_usable() {
+    let mut scene = Scene::new(pool());
+    let mut worker = scene.worker();
+    let mut client = scene.client();
+    let bytes = post("/upload", &vec![b'x'; 3_000_000]);
+    let mut writer = client.stream.try_clone().expect("a second handle");
+    let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes).expect("it is read away"));
+    while worker.record().expect("a record").0 != kind::STDIN {}
+    worker.page("enough");
+    assert_eq!(client.page().expect("an answer").text(), "enough");
+    sender.join().expect("sent");
+    worker.stream = None;
+    client.send(&get("/next"));
+    assert_eq!(worker.request().params["REQUEST_URI"], "/next");
+    worker.page("next");
+    assert_eq!(client.page().expect("an answer").text(), "next");
+}
+
+#[test]
+fn those_who_wait_lose_nothing_to_workers_that_close_after_each_answer() {
+    let mut scene = Scene::new(pool());
+    let mut clients: Vec<_> = (0..8).map(|_| scene.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&get(&format!("/{number}")));
+    }
+    let mut worker = scene.worker();
+    let serving = std::thread::spawn(move || {
+        for _ in 0..8 {
+            let uri = worker.request().params["REQUEST_URI"].clone();
+            worker.page(&uri);
+            worker.stream = None;
+        }
+        worker
+    });
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.page().expect("an answer").text(), format!("/{number}"));
+    }
+    assert_eq!(scene.bury(serving.join().expect("served")), None);
+}
+
+#[test]
+fn bytes_behind_an_end_are_nobodys_answer() {
+    let mut scene = Scene::new(pool());
+    let (mut one, mut two) = (scene.client(), scene.client());
+    one.send(&get("/1"));
+    scene.expect("a load", |message| matches!(message, FromFront::Load(load) if load.waiting == 1));
+    two.send(&get("/2"));
+    scene.expect("a load", |message| matches!(message, FromFront::Load(load) if load.waiting == 2));
+    let mut worker = scene.worker();
+    worker.request();
+    let mut out = Vec::new();
+    for text in ["first", "stray"] {
+        let page = format!("Content-Type: text/plain\r\n\r\n{text}");
+        encode::stream(&mut out, kind::STDOUT, 1, page.as_bytes());
+        encode::end_request(&mut out, 1, 0, 0);
+    }
+    worker.write(&out);
+    assert_eq!(one.page().expect("an answer").text(), "first");
+    worker.stream = None;
+    assert_eq!(worker.request().params["REQUEST_URI"], "/2");
+    worker.page("second");
+    assert_eq!(two.page().expect("an answer").text(), "second");
 }
