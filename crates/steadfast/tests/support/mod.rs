@@ -12,6 +12,7 @@ pub mod conditions;
 pub mod crowd;
 pub mod daemon;
 pub mod fcgi;
+pub mod flood;
 pub mod http;
 pub mod loopback;
 pub mod nginx;
