@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use steadfast_policy::ids::WorkerId;
@@ -33,6 +33,30 @@ impl Rooms {
     /// Below this runtime directory.
     pub(crate) fn new(runtime_dir: PathBuf) -> Rooms {
         Rooms { base: runtime_dir.join("pool"), group: None }
+    }
+
+    /// Whether somebody of this user and these groups can come here at all. Errors are for people.
+    pub(crate) fn reach(&self, uid: u32, groups: &[u32]) -> Result<(), String> {
+        for directory in self.base.ancestors().skip(1) {
+            let Ok(metadata) = fs::metadata(directory) else {
+                continue;
+            };
+            let mode = metadata.mode();
+            let may_pass = match (metadata.uid() == uid, groups.contains(&metadata.gid())) {
+                (true, _) => mode & 0o100 != 0,
+                (false, true) => mode & 0o010 != 0,
+                (false, false) => mode & 0o001 != 0,
+            };
+            if !may_pass {
+                return Err(format!(
+                    "the front (user {uid}) cannot reach its workers' sockets: {} has mode {:04o}; \
+                     let others pass (chmod o+x), or choose another `runtime-dir`",
+                    directory.display(),
+                    mode & 0o7777
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Removes what an earlier supervisor has left. The runtime directory's lock is held.
@@ -169,6 +193,24 @@ mod tests {
         assert!(elsewhere.path().join("kept").exists());
         std::os::unix::fs::symlink(elsewhere.path(), runtime.path().join("pool")).expect("a link");
         rooms.open("site").expect_err("a link is no room");
+    }
+
+    #[test]
+    fn a_closed_door_on_the_way_is_named() {
+        let runtime = tempfile::tempdir().expect("a directory");
+        let rooms = Rooms::new(runtime.path().join("inner"));
+        let own = fs::metadata(runtime.path()).expect("it is there");
+        let (stranger, set) = (own.uid() + 1000, |mode| {
+            fs::set_permissions(runtime.path(), fs::Permissions::from_mode(mode)).expect("ours");
+        });
+        set(0o701);
+        rooms.reach(stranger, &[]).expect("others may pass");
+        set(0o710);
+        rooms.reach(stranger, &[own.gid()]).expect("the group may pass");
+        let refused = rooms.reach(stranger, &[]).expect_err("others may not");
+        assert!(refused.contains(&format!("{} has mode 0710", runtime.path().display())), "{refused}");
+        set(0o700);
+        rooms.reach(own.uid(), &[]).expect("its owner may pass");
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub(crate) fn settle(shell: &mut Shell, config: &Config, is_root: bool) -> Resul
         .map_err(|error| format!("cannot look up the front's user {:?}: {error}", chosen.ids.name))?
         .ok_or_else(|| format!("there is no user {:?} for the front", chosen.ids.name))?;
     let credentials = launch::credentials(&user, None)?;
+    shell.front.rooms.reach(credentials.uid, &credentials.groups)?;
     shell.front.rooms.group = Some(credentials.gid);
     shell.front.credentials = Some(credentials);
     Ok(())
