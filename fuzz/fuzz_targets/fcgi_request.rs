@@ -25,7 +25,16 @@ struct Heard {
     error: Option<Error>,
 }
 
-fn listen(wire: &[u8], cut: usize, end_at_stdin_end: bool) -> Heard {
+/// When the application ends a request, besides at its abort or refusal.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Never,
+    Complete,
+    /// In the middle of a record, perhaps: then the cut does matter.
+    AtAnE,
+}
+
+fn listen(wire: &[u8], cut: usize, end: End) -> Heard {
     let mut decoder = RequestDecoder::new(LIMITS);
     let mut heard = Heard::default();
     let mut living: BTreeMap<u16, (Stage, usize)> = BTreeMap::new();
@@ -109,7 +118,10 @@ fn listen(wire: &[u8], cut: usize, end_at_stdin_end: bool) -> Heard {
                 Some((same, whose, have)) if !bytes.is_empty() && (*same, *whose) == (number, id) => have.extend(bytes),
                 _ => heard.events.push((number, id, bytes.to_vec())),
             }
-            if number == 9 || number == 10 || number == 6 && end_at_stdin_end {
+            if number >= 9 && number <= 10
+                || number == 6 && end == End::Complete
+                || bytes.first() == Some(&b'E') && end == End::AtAnE
+            {
                 decoder.end(id);
                 assert!(living.remove(&id).is_some());
             }
@@ -123,8 +135,14 @@ fn listen(wire: &[u8], cut: usize, end_at_stdin_end: bool) -> Heard {
 
 fuzz_target!(|data: &[u8]| {
     let Some((cut, wire)) = data.split_first() else { return };
-    let end_at_stdin_end = cut & 0x80 != 0;
-    let whole = listen(wire, wire.len(), end_at_stdin_end);
-    let cut = listen(wire, usize::from(cut & 0x7f), end_at_stdin_end);
-    assert_eq!(whole, cut);
+    let (length, end) = (usize::from(cut & 0x3f), cut >> 6);
+    match end {
+        0 | 1 => {
+            let end = if end == 0 { End::Never } else { End::Complete };
+            assert_eq!(listen(wire, wire.len(), end), listen(wire, length, end));
+        }
+        _ => {
+            listen(wire, length, End::AtAnE);
+        }
+    }
 });
