@@ -75,7 +75,7 @@ fn blamed(front: &Front, request: &Request, used: u64) -> Option<Blamed> {
 /// A request has lost its worker.
 pub(crate) fn bereave(front: &mut Front, key: RequestKey, why: &str) {
     let Some(request) = front.requests.get_mut(key) else { return };
-    let Some(pool) = front.pools.get(&request.pool) else { return };
+    let Some(pool) = front.pools.get(&request.pool) else { return finish(front, key, Outcome::Aborted) };
     if let Origin::Verify(worker) = request.origin {
         return verify::failed(front, worker, key, format!("it ended the connection: {why}"));
     }

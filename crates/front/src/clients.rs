@@ -1,7 +1,7 @@
 //! Web servers' connections: accepted, read, and closed.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, shutdown, sockopt};
@@ -23,7 +23,7 @@ use crate::poller::{Interest, Token};
 use crate::request::{Origin, Request, State};
 use crate::state::{Client, Front, READ_MAX};
 use crate::uploads;
-use crate::visitor::{self, Written};
+use crate::visitor::{self, BACKLOG_HIGH, WRITE_STALL, Written};
 
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 64;
@@ -31,8 +31,12 @@ const ACCEPTS: usize = 64;
 const READS: usize = 4;
 /// A connection that has never said anything is closed after so long.
 const FIRST_BYTE: Duration = Duration::from_secs(75);
-/// A request's head must be complete, and its body must move, within this.
+/// A request's head must be complete so long after its first byte.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A body must move within this.
 const READ_STALL: Duration = Duration::from_secs(30);
+/// Whoever asks on and on and takes no answer is closed when so much waits for him.
+const OUT_MAX: usize = 4 * 1024 * 1024;
 /// A connection that is closed with input unread is drained for so long at most.
 const LINGER: Duration = Duration::from_secs(2);
 /// Without an fd left, nobody is accepted for so long.
@@ -40,7 +44,7 @@ const NO_FD: Duration = Duration::from_millis(50);
 /// What GET_VALUES is answered: so many connections are held.
 const CONNECTIONS: u32 = 10_000;
 /// So many requests one connection has in hand.
-const MULTIPLEXED: usize = 128;
+const MULTIPLEXED: u32 = 128;
 /// Bytes of parameters of one request.
 const PARAMS_MAX: usize = 256 * 1024;
 
@@ -106,7 +110,8 @@ pub(crate) fn hear_listeners(front: &mut Front, on: bool) {
 }
 
 fn welcome(front: &mut Front, pool: PoolId, fd: OwnedFd) {
-    let limits = Limits { requests: MULTIPLEXED, params: PARAMS_MAX, ..Limits::default() };
+    let now = front.now;
+    let limits = Limits { requests: MULTIPLEXED as usize, params: PARAMS_MAX, ..Limits::default() };
     let key = front.clients.insert(Client {
         fd,
         pool,
@@ -120,6 +125,9 @@ fn welcome(front: &mut Front, pool: PoolId, fd: OwnedFd) {
         is_broken: false,
         is_lingering: false,
         has_spoken: false,
+        has_ended: false,
+        heard: now,
+        taken: now,
         due: None,
     });
     if let Some(pool) = front.pools.get_mut(&pool) {
@@ -131,62 +139,105 @@ fn welcome(front: &mut Front, pool: PoolId, fd: OwnedFd) {
     }
     // Its request has come with it, as a rule.
     readable(front, key, false);
-    let is_silent = front.clients.get(key).is_some_and(|client| !client.has_spoken);
-    if is_silent {
-        let due = front.now + FIRST_BYTE;
-        front.set_client_due(key, Some(due));
-    }
 }
 
 /// A connection can be read. `ended`: the peer has closed it, or will say nothing more.
 pub(crate) fn readable(front: &mut Front, key: ClientKey, ended: bool) {
-    if let Some(client) = front.clients.get_mut(key) {
-        client.is_readable = true;
-    }
-    for _ in 0..READS {
-        let Some(client) = front.clients.get(key).filter(|client| client.is_readable) else { return };
-        if is_full(front, client) {
-            // Its upload waits for a worker; `uploads` goes on.
-            return;
-        }
-        let mut scratch = std::mem::take(&mut front.scratch);
-        scratch.resize(READ_MAX, 0);
-        let over = match rustix::net::recv(client.fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => {
-                gone(front, key);
-                true
-            }
-            Ok((taken, _)) => {
-                hear(front, key, &scratch[..taken]);
-                let is_drained = taken < READ_MAX && !ended;
-                if is_drained && let Some(client) = front.clients.get_mut(key) {
-                    client.is_readable = false;
-                }
-                is_drained
-            }
-            Err(Errno::INTR) => false,
-            Err(Errno::AGAIN) => {
-                if let Some(client) = front.clients.get_mut(key) {
-                    client.is_readable = false;
-                }
-                true
-            }
-            Err(_) => {
-                gone(front, key);
-                true
-            }
-        };
-        front.scratch = scratch;
-        if over {
-            return;
-        }
-    }
-    front.again.push(key);
+    let Some(client) = front.clients.get_mut(key) else { return };
+    client.is_readable = true;
+    client.has_ended |= ended;
+    read(front, key);
+    rearm(front, key);
 }
 
-/// Whether one of its bodies is as full as it may be.
-fn is_full(front: &Front, client: &Client) -> bool {
-    client.streams.iter().any(|(_, key)| front.requests.get(*key).is_some_and(pace::is_full))
+/// Reads on where reading was left.
+pub(crate) fn read_on(front: &mut Front, key: ClientKey) {
+    read(front, key);
+    rearm(front, key);
+}
+
+fn read(front: &mut Front, key: ClientKey) {
+    for _ in 0..READS {
+        let Some(client) = front.clients.get(key).filter(|client| client.is_readable) else { return };
+        if is_paused(front, client) {
+            // Somebody has to take something first; `pace` goes on. Whoever has gone meanwhile has gone.
+            return if client.has_ended {
+                gone(front, key)
+            };
+        }
+        let has_ended = client.has_ended;
+        let mut scratch = std::mem::take(&mut front.scratch);
+        scratch.resize(READ_MAX, 0);
+        let read = rustix::net::recv(client.fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT);
+        match read {
+            Ok((taken, _)) if taken > 0 => {
+                // A short read has emptied the socket, but for its end.
+                if taken < READ_MAX && !has_ended {
+                    mark_drained(front, key);
+                }
+                hear(front, key, &scratch[..taken]);
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => mark_drained(front, key),
+            Ok(_) | Err(_) => gone(front, key),
+        }
+        front.scratch = scratch;
+    }
+    pace::listen(front, key);
+}
+
+fn mark_drained(front: &mut Front, key: ClientKey) {
+    if let Some(client) = front.clients.get_mut(key) {
+        client.is_readable = false;
+    }
+}
+
+/// Whether no more may be read now: a body is as full as it may be, or the answers are not taken.
+fn is_paused(front: &Front, client: &Client) -> bool {
+    if client.is_lingering {
+        return false;
+    }
+    let bodies = client.streams.iter().filter_map(|(_, key)| front.requests.get(*key));
+    let is_flowing = |request: &Request| !request.body.is_complete && matches!(request.state, State::Busy(_));
+    let (mut is_full, mut is_stuck, mut flows) = (false, false, false);
+    for request in bodies {
+        let full = pace::is_full(request);
+        is_stuck |= full && is_flowing(request);
+        is_full |= full;
+        flows |= is_flowing(request);
+    }
+    // A body that waits for a worker does not hold up one that a worker waits for.
+    let is_body = is_stuck || (is_full && !flows);
+    is_body || (!flows && client.out.len() - client.out_at >= BACKLOG_HIGH)
+}
+
+/// Sets the deadline that fits what the connection does.
+fn rearm(front: &mut Front, key: ClientKey) {
+    let Some(client) = front.clients.get(key) else { return };
+    if client.is_lingering {
+        return;
+    }
+    let mut due: Option<Instant> = None;
+    let mut until = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
+    if client.is_write_heard {
+        until(client.taken + WRITE_STALL);
+    }
+    if !client.has_spoken {
+        until(client.heard + FIRST_BYTE);
+    } else if !client.is_readable {
+        // What is unread is not the client's fault.
+        for request in client.streams.iter().filter_map(|(_, key)| front.requests.get(*key)) {
+            if !request.is_headed {
+                until(request.arrived + HEAD_TIME);
+            } else if !request.body.is_complete {
+                until(client.heard + READ_STALL);
+            }
+        }
+        if client.streams.is_empty() && !client.decoder.is_idle() {
+            until(client.heard + READ_STALL);
+        }
+    }
+    front.set_client_due(key, due);
 }
 
 fn hear(front: &mut Front, key: ClientKey, mut input: &[u8]) {
@@ -196,6 +247,10 @@ fn hear(front: &mut Front, key: ClientKey, mut input: &[u8]) {
             return;
         }
         client.has_spoken = true;
+        client.heard = front.now;
+        if client.out.len() - client.out_at > OUT_MAX {
+            return drop_all(front, key);
+        }
         match client.decoder.next(&mut input) {
             Ok(Some(event)) => happened(front, key, event),
             Ok(None) => break,
@@ -205,16 +260,6 @@ fn hear(front: &mut Front, key: ClientKey, mut input: &[u8]) {
                 return drop_all(front, key);
             }
         }
-    }
-    // While something of a request is missing, it must come within a time.
-    let Some(client) = front.clients.get(key) else { return };
-    let reads = |(_, key): &(u16, RequestKey)| {
-        front.requests.get(*key).is_some_and(|request| !request.body.is_complete || request.state == State::Reading)
-    };
-    let is_missing = client.streams.iter().any(reads) || !client.decoder.is_idle() && client.streams.is_empty();
-    if !client.is_write_heard {
-        let due = is_missing.then(|| front.now + READ_STALL);
-        front.set_client_due(key, due);
     }
 }
 
@@ -246,6 +291,9 @@ fn happened(front: &mut Front, client_key: ClientKey, event: Event<'_>) {
         }
         Event::ParamsEnd { id } => {
             let Some(key) = find(client, id) else { return };
+            if let Some(request) = front.requests.get_mut(key) {
+                request.is_headed = true;
+            }
             headed(front, key);
         }
         Event::TooLarge { id } => {
@@ -272,7 +320,7 @@ fn happened(front: &mut Front, client_key: ClientKey, event: Event<'_>) {
             abort::gone(front, key);
         }
         Event::GetValues(asked) => {
-            let values = Values { max_conns: Some(CONNECTIONS), max_reqs: Some(CONNECTIONS), mpxs_conns: Some(true) };
+            let values = Values { max_conns: Some(CONNECTIONS), max_reqs: Some(MULTIPLEXED), mpxs_conns: Some(true) };
             encode::get_values_result(&mut client.out, values.of(asked));
             visitor::touch(front, Origin::Fastcgi { client: client_key, id: 0 });
         }
@@ -282,8 +330,10 @@ fn happened(front: &mut Front, client_key: ClientKey, event: Event<'_>) {
         }
         Event::Refused { id, keep } => {
             client.is_last |= !keep;
-            encode::end_request(&mut client.out, id, 0, status::OVERLOADED);
-            visitor::touch(front, Origin::Fastcgi { client: client_key, id });
+            let pool = client.pool;
+            let request = Request::new(pool, Origin::Fastcgi { client: client_key, id }, role::RESPONDER, now);
+            let key = front.requests.insert(request);
+            refuse(front, key, Reason::QueueFull);
         }
     }
 }
@@ -338,7 +388,16 @@ fn close(front: &mut Front, key: ClientKey) {
 pub(crate) fn flush(front: &mut Front, key: ClientKey) {
     match visitor::write(front, key) {
         Written::Gone => return drop_all(front, key),
-        Written::Some | Written::All => {}
+        Written::Some => rearm(front, key),
+        Written::All => {
+            if front.clients.get(key).is_some_and(|client| client.due.is_some()) {
+                rearm(front, key);
+            }
+        }
+    }
+    let Some(client) = front.clients.get(key) else { return };
+    if client.out.len() - client.out_at <= visitor::BACKLOG_LOW {
+        pace::listen(front, key);
     }
     let Some(client) = front.clients.get_mut(key) else { return };
     let left = client.out.len() - client.out_at;
@@ -355,7 +414,8 @@ pub(crate) fn flush(front: &mut Front, key: ClientKey) {
     if client.is_broken {
         return close(front, key);
     }
-    if client.is_last || front.leaves_by.is_some() {
+    let leaves = front.leaves_by.is_some() || front.pools.get(&client.pool).is_none_or(|pool| pool.is_leaving);
+    if client.is_last || leaves {
         // Unread input would turn the end into a reset, which takes the answer with it over TCP.
         if client.decoder.is_idle() && !client.is_readable {
             return close(front, key);

@@ -62,6 +62,14 @@ fn is_let_through(front: &mut Front, key: RequestKey) -> bool {
     true
 }
 
+/// Whether one that waits may still go to a worker: it may have been quarantined since.
+fn is_fit_still(front: &mut Front, key: RequestKey) -> bool {
+    let Some(request) = front.requests.get(key) else { return true };
+    let has_suspects = front.pools.get(&request.pool).is_some_and(|pool| !pool.suspects.is_empty());
+    let is_trial = request.suspicion.is_some_and(|suspicion| suspicion.is_trial);
+    !has_suspects || is_trial || is_let_through(front, key)
+}
+
 /// Lets a request wait: at the end of the queue, or before all others when it has been at a worker already.
 fn wait(front: &mut Front, key: RequestKey, at_the_end: bool) {
     let Some(request) = front.requests.get_mut(key) else { return };
@@ -81,6 +89,9 @@ fn wait(front: &mut Front, key: RequestKey, at_the_end: bool) {
 /// Gives a request that no worker has any more to another one, before all that wait.
 pub(crate) fn again(front: &mut Front, key: RequestKey) {
     let Some(request) = front.requests.get_mut(key) else { return };
+    // Its time with a worker was no wait.
+    let waited = request.handed.saturating_duration_since(request.queued);
+    request.queued = front.now.checked_sub(waited).unwrap_or(front.now);
     request.rewind();
     let pool = request.pool;
     wait(front, key, false);
@@ -97,6 +108,13 @@ pub(crate) fn serve(front: &mut Front, id: PoolId) {
         }
         let Some(worker) = workers::next(front, id) else { return };
         let Some(key) = first(front, id) else { return };
+        if !is_fit_still(front, key) {
+            if let Some(pool) = front.pools.get_mut(&id) {
+                pool.queue.pop_front();
+            }
+            refuse(front, key, Reason::Quarantined);
+            continue;
+        }
         if lanes::hand(front, worker, key) == Handed::No {
             continue;
         }
@@ -128,7 +146,7 @@ fn began(front: &mut Front, key: RequestKey) {
     let Some(pool) = front.pools.get_mut(&request.pool) else { return };
     let waited = request.handed.saturating_duration_since(request.queued);
     pool.counters.wait.count(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
-    let due = pool.due(request.handed, request.is_slow);
+    let due = pool.due(request.timed, request.is_slow);
     front.set_request_due(key, Some(due));
     pace::send_on(front, key);
 }

@@ -1,10 +1,9 @@
 //! What is due: slow requests, requests whose time is over, stalled connections, rests.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use steadfast_proto::front::{FromFront, NoteKind};
 
-use crate::abort;
 use crate::broken;
 use crate::clients;
 use crate::dispatch;
@@ -14,12 +13,16 @@ use crate::lanes;
 use crate::load;
 use crate::notes;
 use crate::place::Reason;
-use crate::request::{Origin, State};
+use crate::request::{Origin, Request, State};
 use crate::state::{Due, Front};
 use crate::verify;
-use crate::visitor::{self, BACKLOG_HIGH};
+use crate::visitor;
 use crate::workers;
 
+/// A large body must come at so many bytes a second, else it holds its worker for nothing.
+const UPLOAD_RATE: u64 = 16 * 1024;
+/// A paused answer is looked at so much later.
+const CLOSER_LOOK: Duration = Duration::from_secs(1);
 /// Deadlines met in one turn.
 const DUES_MAX: usize = 1024;
 
@@ -69,43 +72,55 @@ fn request(front: &mut Front, key: RequestKey) {
         return verify::failed(front, worker, key, "no complete answer within its timeout".to_owned());
     }
     let Some(pool) = front.pools.get(&request.pool) else { return };
-    let end = pool.due(request.handed, true);
-    if !request.is_slow && end > front.now {
+    let (timed, timeout) = (request.timed, pool.request_timeout());
+    if !request.is_slow && timed + timeout > front.now {
+        let due = pool.due(timed, false);
+        if due > front.now {
+            return front.set_request_due(key, Some(due));
+        }
         request.is_slow = true;
-        let due = pool.due(request.handed, true);
         notes::about(front, key, NoteKind::Slow, None);
-        return front.set_request_due(key, Some(due));
+        return front.set_request_due(key, Some(timed + timeout));
+    }
+    if let Some(later) = excused(front, key, lane, timeout) {
+        return front.set_request_due(key, Some(later));
     }
     timed_out(front, key, lane);
 }
 
+/// Until when a worker is not to blame, if it is not: somebody else was, or is, waited for.
+fn excused(front: &Front, key: RequestKey, lane: LaneKey, timeout: Duration) -> Option<Instant> {
+    let request = front.requests.get(key)?;
+    let lane = front.lanes.get(lane)?;
+    // The visitor has enough to take. Whoever takes nothing at all is ended by his own deadline.
+    let paused = lane.paused.map_or(Duration::ZERO, |since| front.now.saturating_duration_since(since));
+    if lane.paused.is_some() {
+        return Some((request.timed + paused + timeout).max(front.now + CLOSER_LOOK));
+    }
+    let end = request.timed + timeout;
+    let end = if waits_for_sender(request) { end + upload_time(request) } else { end };
+    Some(end).filter(|end| *end > front.now)
+}
+
+/// The worker has all that has come of the body, and not all has come.
+fn waits_for_sender(request: &Request) -> bool {
+    !request.body.is_complete && request.body.pending() == 0 && request.sent == request.wire.len()
+}
+
+/// What a body may take beside the worker's time: it must come at [`UPLOAD_RATE`] at least.
+fn upload_time(request: &Request) -> Duration {
+    Duration::from_millis(request.body.seen.saturating_mul(1000) / UPLOAD_RATE)
+}
+
 /// Its time is over. That is the worker's fault only if nobody else was waited for.
 fn timed_out(front: &mut Front, key: RequestKey, lane: LaneKey) {
-    let now = front.now;
-    let waits_for_reader = visitor::backlog(front, request_origin(front, key)) >= BACKLOG_HIGH;
-    let Some(request) = front.requests.get_mut(key) else { return };
-    let waits_for_sender =
-        !request.body.is_complete && request.body.pending() == 0 && request.sent == request.wire.len();
-    if waits_for_reader {
-        // The visitor takes nothing: it goes, and the worker has its time again to finish.
-        request.handed = now;
-        request.is_slow = true;
-        let due = front.pools.get(&request.pool).map(|pool| pool.due(now, true));
-        front.set_request_due(key, due);
-        return match request_origin(front, key) {
-            Origin::Fastcgi { client, .. } => clients::drop_all(front, client),
-            Origin::Http(exchange) => {
-                front.http.cut(exchange);
-                abort::gone(front, key);
-            }
-            Origin::Verify(_) | Origin::Gone => {}
-        };
-    }
+    let Some(request) = front.requests.get(key) else { return };
+    let is_senders = waits_for_sender(request);
     let Some(worker) = front.lanes.get(lane).map(|lane| lane.worker) else { return };
-    let reason = if waits_for_sender { Reason::BodyTimeout } else { Reason::RequestTimeout };
-    if !waits_for_sender {
+    let reason = if is_senders { Reason::BodyTimeout } else { Reason::RequestTimeout };
+    if !is_senders {
+        let line = request.line();
         notes::about(front, key, NoteKind::Timeout, None);
-        let line = front.requests.get(key).map(crate::request::Request::line).unwrap_or_default();
         if let Some(worker) = front.workers.get_mut(worker) {
             worker.is_spent = true;
             front.channel.send(&FromFront::Overdue { worker: worker.id, line });
@@ -123,8 +138,4 @@ fn timed_out(front: &mut Front, key: RequestKey, lane: LaneKey) {
         refuse(front, key, reason);
     }
     broken::serve_pool_of(front, worker);
-}
-
-fn request_origin(front: &Front, key: RequestKey) -> Origin {
-    front.requests.get(key).map_or(Origin::Gone, |request| request.origin)
 }

@@ -91,6 +91,7 @@ pub(crate) fn seal(request: &mut Request, id: &str, mut wire: Vec<u8>) -> Result
     }
     body.kept = Vec::new();
     request.wire = wire;
+    request.is_sealed = true;
     Ok(())
 }
 

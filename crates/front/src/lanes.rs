@@ -34,6 +34,7 @@ pub(crate) fn create(front: &mut Front, worker: WorkerKey, count: u32) -> Vec<La
         request: None,
         is_readable: false,
         is_write_heard: false,
+        paused: None,
     };
     (0..count).map(|_| front.lanes.insert(lane())).collect()
 }
@@ -45,7 +46,7 @@ pub(crate) fn open(front: &mut Front, key: LaneKey) -> Result<(), Errno> {
     let fd = connected(&front.poller, &worker.path, key)?;
     (lane.fd, lane.used) = (Some(fd), 0);
     lane.decoder = ResponseDecoder::new(1);
-    (lane.is_readable, lane.is_write_heard) = (false, false);
+    (lane.is_readable, lane.is_write_heard, lane.paused) = (false, false, None);
     Ok(())
 }
 
@@ -97,7 +98,7 @@ pub(crate) fn hand(front: &mut Front, worker: WorkerKey, key: RequestKey) -> Han
     let now = front.now;
     if let Some(request) = front.requests.get_mut(key) {
         request.state = State::Busy(lane);
-        request.handed = now;
+        (request.handed, request.timed) = (now, now);
     }
     if let Some(lane) = front.lanes.get_mut(lane) {
         lane.request = Some(key);
@@ -155,7 +156,7 @@ pub(crate) fn write(front: &mut Front, lane_key: LaneKey, key: RequestKey) -> Re
 pub(crate) fn free(front: &mut Front, key: LaneKey, keeps: bool) {
     let now = front.now;
     let Some(lane) = front.lanes.get_mut(key) else { return };
-    lane.request = None;
+    (lane.request, lane.paused) = (None, None);
     let worker = lane.worker;
     let closes = front.workers.get(worker).is_some_and(|worker| worker.closes);
     if !keeps || closes {

@@ -16,7 +16,7 @@ use crate::load;
 use crate::notes;
 use crate::place::FallbackBody;
 use crate::poller::{Interest, Token};
-use crate::state::{Due, Front, Listener, Pool, Quarantine, Standing, Worker};
+use crate::state::{Client, Due, Front, Listener, Pool, Quarantine, Standing, Worker};
 use crate::verify;
 use crate::workers;
 
@@ -180,13 +180,31 @@ fn pool_gone(front: &mut Front, id: PoolId) {
         close(front, listener);
     }
     dispatch::refuse_all(front, id);
-    let clients: Vec<ClientKey> =
-        front.clients.iter().filter(|(_, client)| client.pool == id).map(|(key, _)| key).collect();
-    for key in clients {
+    front.http.shut(Some(id));
+    drop_idle(front, Some(id));
+    bury(front, id);
+}
+
+/// Forgets a pool that is leaving as soon as nothing of it is in hand.
+pub(crate) fn bury(front: &mut Front, id: PoolId) {
+    let is_used = front.clients.values().any(|client| client.pool == id)
+        || front.requests.values().any(|request| request.pool == id)
+        || front.http.len_of(id) > 0;
+    if !is_used && front.pools.get(&id).is_some_and(|pool| pool.is_leaving) {
+        load::count(front, id);
+        front.pools.remove(&id);
+    }
+}
+
+/// Closes connections that have nothing in hand: all of them, or a pool's.
+fn drop_idle(front: &mut Front, pool: Option<PoolId>) {
+    let is_idle = |client: &Client| client.streams.is_empty() && client.out.is_empty();
+    let is_meant = |client: &Client| pool.is_none_or(|pool| client.pool == pool);
+    let idle = front.clients.iter().filter(|(_, client)| is_idle(client) && is_meant(client));
+    let idle: Vec<ClientKey> = idle.map(|(key, _)| key).collect();
+    for key in idle {
         clients::drop_all(front, key);
     }
-    load::count(front, id);
-    front.pools.remove(&id);
 }
 
 fn offered(front: &mut Front, id: u64, pool: PoolId, path: String, concurrency: u32) {
@@ -297,14 +315,6 @@ pub(crate) fn leave(front: &mut Front, within: Duration) {
         pool.listeners.clear();
     }
     front.listeners.clear();
-    front.http.shut();
-    let idle: Vec<ClientKey> = front
-        .clients
-        .iter()
-        .filter(|(_, client)| client.streams.is_empty() && client.out.is_empty())
-        .map(|(key, _)| key)
-        .collect();
-    for key in idle {
-        clients::drop_all(front, key);
-    }
+    front.http.shut(None);
+    drop_idle(front, None);
 }

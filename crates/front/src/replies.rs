@@ -55,14 +55,29 @@ fn is_visitor_slow(front: &Front, lane: &Lane) -> bool {
     request.is_some_and(|request| visitor::backlog(front, request.origin) >= BACKLOG_HIGH)
 }
 
+/// It is read again: the time of its request stood still.
+fn unpause(front: &mut Front, key: LaneKey) {
+    let Some(lane) = front.lanes.get_mut(key) else { return };
+    let Some(since) = lane.paused.take() else { return };
+    let paused = front.now.saturating_duration_since(since);
+    if let Some(request) = lane.request.and_then(|request| front.requests.get_mut(request)) {
+        request.timed += paused;
+    }
+}
+
 fn read(front: &mut Front, key: LaneKey, ended: bool) {
     for _ in 0..READS {
         let Some(lane) = front.lanes.get(key).filter(|lane| lane.is_readable) else { return };
         if is_visitor_slow(front, lane) {
             // The kernel and the worker wait with us; `pace` goes on.
+            let now = front.now;
+            if let Some(lane) = front.lanes.get_mut(key) {
+                lane.paused.get_or_insert(now);
+            }
             return;
         }
-        let Some(fd) = lane.fd.as_ref() else { return };
+        unpause(front, key);
+        let Some(fd) = front.lanes.get(key).and_then(|lane| lane.fd.as_ref()) else { return };
         let mut scratch = std::mem::take(&mut front.scratch);
         scratch.resize(READ_MAX, 0);
         let read = rustix::net::recv(fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT);

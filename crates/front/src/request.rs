@@ -139,6 +139,10 @@ pub(crate) struct Request {
     pub(crate) params: Vec<u8>,
     /// Every byte that the worker gets, but for a streamed body: kept until the end, so that it can be sent again.
     pub(crate) wire: Vec<u8>,
+    /// Its parameters are complete.
+    pub(crate) is_headed: bool,
+    /// It has been made into what a worker gets.
+    pub(crate) is_sealed: bool,
     /// The client's own id, where the pool trusts it.
     pub(crate) trusted_id: Option<Box<str>>,
     /// The parameters cannot be passed on as they are.
@@ -161,6 +165,8 @@ pub(crate) struct Request {
     pub(crate) queued: Instant,
     /// When a worker got it.
     pub(crate) handed: Instant,
+    /// When the worker's time began: later than `handed` by all that others were waited for.
+    pub(crate) timed: Instant,
     /// What is due next: a slow request, or the end of its time.
     pub(crate) due: Option<Instant>,
     /// It was told of as slow.
@@ -178,6 +184,8 @@ impl Request {
             method: Method::Other,
             params: Vec::new(),
             wire: Vec::new(),
+            is_headed: false,
+            is_sealed: false,
             trusted_id: None,
             needs_mending: false,
             sent: 0,
@@ -189,6 +197,7 @@ impl Request {
             arrived: now,
             queued: now,
             handed: now,
+            timed: now,
             due: None,
             is_slow: false,
         }
@@ -232,8 +241,11 @@ impl Request {
         secret.hash_one((method, host, self.uri()))
     }
 
-    /// Its id, as the worker gets it.
+    /// Its id, as the worker gets it; empty before it has one. (What a client calls its id is not to be told on.)
     pub(crate) fn id(&self) -> String {
+        if !self.is_sealed {
+            return String::new();
+        }
         String::from_utf8_lossy(self.param(b"HTTP_X_REQUEST_ID").unwrap_or_default()).into_owned()
     }
 

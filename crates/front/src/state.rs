@@ -53,6 +53,12 @@ pub(crate) struct Client {
     pub(crate) is_lingering: bool,
     /// It has sent something.
     pub(crate) has_spoken: bool,
+    /// The kernel has told of its end.
+    pub(crate) has_ended: bool,
+    /// When something came from it last; before that, when it connected.
+    pub(crate) heard: Instant,
+    /// When it took something last, or was first left with something to take.
+    pub(crate) taken: Instant,
     /// It is closed then, unless it moves.
     pub(crate) due: Option<Instant>,
 }
@@ -74,6 +80,8 @@ pub(crate) struct Lane {
     pub(crate) is_readable: bool,
     /// It is told when it can be written.
     pub(crate) is_write_heard: bool,
+    /// It is not read since then, because the visitor has enough to take.
+    pub(crate) paused: Option<Instant>,
 }
 
 /// How a worker is.
@@ -194,15 +202,20 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// How long a worker may take.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.request_timeout_ms)
+    }
+
     /// How long a request may wait.
     pub(crate) fn queue_timeout(&self) -> Duration {
         Duration::from_millis(self.config.queue_timeout_ms)
     }
 
-    /// What is due of a request that a worker got at `handed`: to be told of as slow, or to be ended.
-    pub(crate) fn due(&self, handed: Instant, is_slow: bool) -> Instant {
-        let end = handed + Duration::from_millis(self.config.request_timeout_ms);
-        let slow = self.config.slow_request_ms.filter(|_| !is_slow).map(|ms| handed + Duration::from_millis(ms));
+    /// What is due of a request whose worker's time began at `timed`: to be told of as slow, or to be ended.
+    pub(crate) fn due(&self, timed: Instant, is_slow: bool) -> Instant {
+        let end = timed + self.request_timeout();
+        let slow = self.config.slow_request_ms.filter(|_| !is_slow).map(|ms| timed + Duration::from_millis(ms));
         slow.map_or(end, |slow| slow.min(end))
     }
 }

@@ -47,7 +47,7 @@ fn turn(front: &mut Front, ready: &[Ready]) {
         write(front);
     }
     for key in std::mem::take(&mut front.again) {
-        guarded(front, Some(Token::Client(key)), |front| clients::readable(front, key, true));
+        guarded(front, Some(Token::Client(key)), |front| clients::read_on(front, key));
     }
     for key in std::mem::take(&mut front.lanes_again) {
         guarded(front, Some(Token::Lane(key)), |front| replies::readable(front, key, true));
@@ -57,6 +57,10 @@ fn turn(front: &mut Front, ready: &[Ready]) {
     // What was due may have given HTTP connections something to write.
     guarded(front, None, exchanges::run);
     write(front);
+    let leaving: Vec<_> = front.pools.iter().filter(|(_, pool)| pool.is_leaving).map(|(id, _)| *id).collect();
+    for id in leaving {
+        orders::bury(front, id);
+    }
     speak(front);
 }
 

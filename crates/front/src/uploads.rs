@@ -16,6 +16,9 @@ use crate::request::{SMALL_BODY, State};
 use crate::state::Front;
 use crate::visitor;
 
+/// A body that waits for a worker may keep so much in hand, where other bodies come by the same connection.
+const WAITING_MAX: usize = 1024 * 1024;
+
 /// More has come.
 pub(crate) fn more(front: &mut Front, key: RequestKey, bytes: &[u8]) {
     let Some(request) = front.requests.get_mut(key) else { return };
@@ -29,6 +32,9 @@ pub(crate) fn more(front: &mut Front, key: RequestKey, bytes: &[u8]) {
     }
     if body.is_streamed {
         encode::stream(&mut body.tail, kind::STDIN, 1, bytes);
+        if request.state == State::Waiting && body.pending() > WAITING_MAX {
+            return refuse(front, key, Reason::QueueFull);
+        }
         return flow(front, key);
     }
     body.kept.extend_from_slice(bytes);
@@ -48,6 +54,9 @@ pub(crate) fn end(front: &mut Front, key: RequestKey) {
         return spoil(front, key);
     }
     body.is_complete = true;
+    // Until now its sender was waited for, too.
+    request.timed = front.now;
+    let body = &mut request.body;
     if body.is_streamed {
         encode::stream_end(&mut body.tail, kind::STDIN, 1);
         return flow(front, key);

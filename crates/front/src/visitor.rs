@@ -206,9 +206,6 @@ pub(crate) fn write(front: &mut Front, key: ClientKey) -> Written {
             client.out_at = 0;
             let buffer = std::mem::take(&mut client.out);
             front.keep_buffer(buffer);
-            if was_waiting {
-                front.set_client_due(key, None);
-            }
         }
         Written::Some => {
             let moved = client.out_at > before;
@@ -222,8 +219,7 @@ pub(crate) fn write(front: &mut Front, key: ClientKey) -> Written {
                 client.out_at = 0;
             }
             if moved || is_new {
-                let due = front.now + WRITE_STALL;
-                front.set_client_due(key, Some(due));
+                client.taken = front.now;
             }
         }
         Written::Gone => {}

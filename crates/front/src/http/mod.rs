@@ -247,14 +247,14 @@ impl Http {
         self.timers.wake();
     }
 
-    /// Nobody is kept after the answer in hand.
-    pub(crate) fn shut(&mut self) {
-        self.is_shut = true;
+    /// Nobody is kept after the answer in hand: of a pool, or of all.
+    pub(crate) fn shut(&mut self, pool: Option<PoolId>) {
+        self.is_shut |= pool.is_none();
         for (key, task) in &mut self.tasks {
-            if let Some(task) = task {
+            if let Some(task) = task.as_mut().filter(|task| pool.is_none_or(|pool| task.pool == pool)) {
                 task.connection.as_mut().graceful_shutdown();
+                self.woken.push(key);
             }
-            self.woken.push(key);
         }
     }
 
