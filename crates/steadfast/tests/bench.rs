@@ -265,6 +265,20 @@ fn who_dies_meanwhile_is_refused_afterwards() {
 }
 
 #[test]
+fn being_refused_is_no_reason_to_spin() {
+    let scene = Scene::new();
+    let path = scene.join("gone.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    // It closes its first connection, and nobody listens any more.
+    let thread = std::thread::spawn(move || drop(listener.accept()));
+    let (document, _) = bench(&[&format!("unix:{}", path.display()), "/", "-d", "500ms", "-c", "2"]);
+    thread.join().expect("one connection");
+    let refused = failures(&document, "connect-refused");
+    assert!((1..=24).contains(&refused), "each connection tries every 50 ms: {document}");
+    assert!(document["client_cpu"].as_f64().expect("a number") < 0.5, "{document}");
+}
+
+#[test]
 fn nobody_there_is_told_at_once() {
     let output = tool("bench", &["unix:/nowhere/site.sock"]);
     assert_eq!(output.status.code(), Some(1));

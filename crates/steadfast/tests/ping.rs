@@ -102,6 +102,12 @@ fn bodies_go_both_ways() {
     assert!(stdout(&output) == large, "{} bytes came back of {}", output.stdout.len(), large.len());
     let output = ping(&[worker.address(), "/body?3000000"]);
     assert_eq!(output.stdout.len(), 3_000_000);
+    // It says nothing before it has all of it, which is far more than fits into the socket.
+    let counts = "use FCGI; my $r = FCGI::Request(); while ($r->Accept >= 0) { \
+                  my ($n, $b) = 0; while (my $l = read STDIN, $b, 65536) { $n += $l } print \"A: b\\n\\n$n\" }";
+    let perl = Standalone::unix(&scene, "perl", &["/usr/bin/perl", "-e", counts]);
+    let output = ping(&[perl.address(), "/", "--data", &format!("@{}", file.display())]);
+    assert_eq!(stdout(&output), large.len().to_string());
 }
 
 #[test]
