@@ -35,7 +35,7 @@ pub(crate) fn gone(front: &mut Front, key: RequestKey) {
     if !request.body.is_complete {
         // Fewer bytes than promised tell the worker that its client has died (specification, section 6.2). It lives.
         lanes::free(front, lane, false);
-        workers::rest(front, worker, workers::LEAVING);
+        workers::rest(front, worker, workers::INTERRUPTED);
         finish(front, key, Outcome::Aborted);
         return broken::serve_pool_of(front, worker);
     }
@@ -48,5 +48,5 @@ pub(crate) fn forget_body(front: &mut Front, key: RequestKey) {
     let Some(request) = front.requests.get_mut(key) else { return };
     request.body.tail = Vec::new();
     request.body.tail_at = 0;
-    request.sent = request.wire.len();
+    request.body.is_refused = true;
 }

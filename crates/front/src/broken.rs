@@ -19,6 +19,8 @@ use crate::workers;
 
 /// One visitor's request may kill so many workers, then no more.
 const DEATHS_MAX: u8 = 2;
+/// It is tried so often where no worker was its own to kill.
+const MISSES_MAX: u8 = 10;
 
 /// The connection of a worker has ended by itself.
 pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
@@ -28,11 +30,14 @@ pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
         lanes::close(front, lane);
         return closed(front, lane);
     };
+    let many = front.workers.get(worker).is_some_and(|worker| worker.busy > 1 || worker.had_many);
     if let Some(request) = front.requests.get(key) {
-        let blamed = blamed(front, request, used);
+        // Of several in hand nobody can say which it was.
+        let blamed = if many { None } else { blamed(front, request, used) };
         if let Some(worker) = front.workers.get_mut(worker) {
             // It had been used once before this request.
             worker.may_close |= used == 2;
+            worker.had_many |= many;
             if worker.blame.is_none() {
                 worker.blame = blamed;
             }
@@ -40,7 +45,7 @@ pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
     }
     workers::rest(front, worker, workers::DYING);
     lanes::free(front, lane, false);
-    bereave(front, key, why);
+    bereave(front, key, why, many);
     serve_pool_of(front, worker);
 }
 
@@ -73,7 +78,7 @@ fn blamed(front: &Front, request: &Request, used: u64) -> Option<Blamed> {
 }
 
 /// A request has lost its worker.
-pub(crate) fn bereave(front: &mut Front, key: RequestKey, why: &str) {
+fn bereave(front: &mut Front, key: RequestKey, why: &str, many: bool) {
     let Some(request) = front.requests.get_mut(key) else { return };
     let Some(pool) = front.pools.get(&request.pool) else { return finish(front, key, Outcome::Aborted) };
     if let Origin::Verify(worker) = request.origin {
@@ -85,17 +90,19 @@ pub(crate) fn bereave(front: &mut Front, key: RequestKey, why: &str) {
     let is_trial = request.suspicion.is_some_and(|suspicion| suspicion.is_trial);
     if request.is_unsent() {
         request.misses = request.misses.saturating_add(1);
-        if pool.config.retry != Retry::Never {
+        if pool.config.retry != Retry::Never && request.misses < MISSES_MAX {
             return dispatch::again(front, key);
         }
         return refuse(front, key, Reason::WorkerDied);
     }
-    request.deaths += 1;
+    request.deaths += u8::from(!many);
+    request.misses += u8::from(many);
     let may_run_again = pool.config.retry == Retry::Idempotent
         && request.method.is_idempotent()
         && request.reply.bytes == 0
         && !request.body.is_streamed
         && request.deaths < DEATHS_MAX
+        && request.misses < MISSES_MAX
         && !is_trial;
     if may_run_again {
         if let Some(pool) = front.pools.get_mut(&request.pool) {

@@ -51,9 +51,13 @@ const PARAMS_MAX: usize = 256 * 1024;
 /// Somebody connects.
 pub(crate) fn accept(front: &mut Front, number: u32) {
     for _ in 0..ACCEPTS {
+        let used = front.clients.len() + front.http.len() + front.lanes.len();
         let Some((pool_id, listener)) = front.listeners.get(&number).copied() else { return };
         let Some(pool) = front.pools.get(&pool_id) else { return };
         let Some(listener) = pool.listeners.get(&listener) else { return };
+        if used >= front.fds_max {
+            return stop_accepting(front, pool_id, Errno::MFILE);
+        }
         let fd = match accept_with(&listener.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(fd) => fd,
             Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => continue,
@@ -69,6 +73,7 @@ pub(crate) fn accept(front: &mut Front, number: u32) {
                 continue;
             }
             let _ = sockopt::set_tcp_nodelay(&fd, true);
+            let _ = sockopt::set_socket_keepalive(&fd, true);
         }
         match (listener.protocol, &listener.settings) {
             (Protocol::Http, Some(settings)) => {
@@ -124,6 +129,8 @@ fn welcome(front: &mut Front, pool: PoolId, fd: OwnedFd) {
         is_last: false,
         is_broken: false,
         is_lingering: false,
+        is_unwritten: false,
+        ends_by: None,
         has_spoken: false,
         has_ended: false,
         heard: now,
@@ -219,6 +226,9 @@ fn rearm(front: &mut Front, key: ClientKey) {
     }
     let mut due: Option<Instant> = None;
     let mut until = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
+    if let Some(at) = client.ends_by {
+        until(at);
+    }
     if client.is_write_heard {
         until(client.taken + WRITE_STALL);
     }
@@ -273,8 +283,12 @@ fn happened(front: &mut Front, client_key: ClientKey, event: Event<'_>) {
             let request = Request::new(client.pool, Origin::Fastcgi { client: client_key, id }, role, now);
             let key = front.requests.insert(request);
             client.streams.push((id, key));
+            let is_broken = client.is_broken;
             if role != role::RESPONDER && role != role::AUTHORIZER {
                 refuse(front, key, Reason::UnknownRole);
+            } else if is_broken {
+                // It is about to be closed.
+                refuse(front, key, Reason::Down);
             }
         }
         Event::Params { id, bytes } => {
@@ -390,7 +404,7 @@ pub(crate) fn flush(front: &mut Front, key: ClientKey) {
         Written::Gone => return drop_all(front, key),
         Written::Some => rearm(front, key),
         Written::All => {
-            if front.clients.get(key).is_some_and(|client| client.due.is_some()) {
+            if front.clients.get(key).is_some_and(|client| client.due.is_some() || client.is_broken) {
                 rearm(front, key);
             }
         }

@@ -94,6 +94,9 @@ pub(crate) fn again(front: &mut Front, key: RequestKey) {
     request.queued = front.now.checked_sub(waited).unwrap_or(front.now);
     request.rewind();
     let pool = request.pool;
+    if front.pools.get(&pool).is_none_or(|pool| pool.is_down || pool.is_leaving) {
+        return refuse(front, key, Reason::Down);
+    }
     wait(front, key, false);
     serve(front, pool);
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use steadfast_proto::front::{FromFront, NoteKind};
 
+use crate::abort;
 use crate::broken;
 use crate::clients;
 use crate::dispatch;
@@ -12,6 +13,7 @@ use crate::keys::{LaneKey, PoolId, RequestKey};
 use crate::lanes;
 use crate::load;
 use crate::notes;
+use crate::orders;
 use crate::place::Reason;
 use crate::request::{Origin, Request, State};
 use crate::state::{Due, Front};
@@ -19,8 +21,8 @@ use crate::verify;
 use crate::visitor;
 use crate::workers;
 
-/// A large body must come at so many bytes a second, else it holds its worker for nothing.
-const UPLOAD_RATE: u64 = 16 * 1024;
+/// Large bodies must come, and large answers be taken, at so many bytes a second, else they hold a worker for nothing.
+const RATE: u64 = 16 * 1024;
 /// A paused answer is looked at so much later.
 const CLOSER_LOOK: Duration = Duration::from_secs(1);
 /// Deadlines met in one turn.
@@ -45,6 +47,7 @@ pub(crate) fn meet(front: &mut Front) {
             Due::Client(key) => clients::overdue(front, key),
             Due::Worker(key) => {
                 workers::rested(front, key);
+                orders::meet_first(front, key);
                 broken::serve_pool_of(front, key);
             }
         }
@@ -85,6 +88,9 @@ fn request(front: &mut Front, key: RequestKey) {
     if let Some(later) = excused(front, key, lane, timeout) {
         return front.set_request_due(key, Some(later));
     }
+    if front.lanes.get(lane).is_some_and(|lane| lane.paused.is_some()) {
+        return give_up(front, key, timeout);
+    }
     timed_out(front, key, lane);
 }
 
@@ -92,13 +98,15 @@ fn request(front: &mut Front, key: RequestKey) {
 fn excused(front: &Front, key: RequestKey, lane: LaneKey, timeout: Duration) -> Option<Instant> {
     let request = front.requests.get(key)?;
     let lane = front.lanes.get(lane)?;
-    // The visitor has enough to take. Whoever takes nothing at all is ended by his own deadline.
-    let paused = lane.paused.map_or(Duration::ZERO, |since| front.now.saturating_duration_since(since));
-    if lane.paused.is_some() {
-        return Some((request.timed + paused + timeout).max(front.now + CLOSER_LOOK));
+    if let Some(since) = lane.paused {
+        // The visitor has enough to take; but he must take it at a rate.
+        let paused = front.now.saturating_duration_since(since);
+        let patience = request.handed + timeout + transfer_time(request.reply.bytes);
+        let later = (request.timed + paused + timeout).max(front.now + CLOSER_LOOK);
+        return Some(later).filter(|_| patience > front.now);
     }
     let end = request.timed + timeout;
-    let end = if waits_for_sender(request) { end + upload_time(request) } else { end };
+    let end = if waits_for_sender(request) { end + transfer_time(request.body.seen) } else { end };
     Some(end).filter(|end| *end > front.now)
 }
 
@@ -107,9 +115,26 @@ fn waits_for_sender(request: &Request) -> bool {
     !request.body.is_complete && request.body.pending() == 0 && request.sent == request.wire.len()
 }
 
-/// What a body may take beside the worker's time: it must come at [`UPLOAD_RATE`] at least.
-fn upload_time(request: &Request) -> Duration {
-    Duration::from_millis(request.body.seen.saturating_mul(1000) / UPLOAD_RATE)
+/// What so many bytes may take beside the worker's time: they must move at [`RATE`] at least.
+fn transfer_time(bytes: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / RATE)
+}
+
+/// A visitor takes so little that he would hold his worker for ever: he goes, and the worker has its time to finish.
+fn give_up(front: &mut Front, key: RequestKey, timeout: Duration) {
+    let Some(request) = front.requests.get_mut(key) else { return };
+    request.timed = front.now;
+    let origin = request.origin;
+    visitor::cut(front, key);
+    if let Origin::Fastcgi { client, .. } = origin
+        && let Some(client) = front.clients.get_mut(client)
+    {
+        client.streams.retain(|(_, other)| *other != key);
+    }
+    visitor::touch(front, origin);
+    let due = front.now + timeout;
+    front.set_request_due(key, Some(due));
+    abort::gone(front, key);
 }
 
 /// Its time is over. That is the worker's fault only if nobody else was waited for.
@@ -127,6 +152,7 @@ fn timed_out(front: &mut Front, key: RequestKey, lane: LaneKey) {
         }
     }
     lanes::free(front, lane, false);
+    workers::rest(front, worker, workers::INTERRUPTED);
     let Some(request) = front.requests.get(key) else { return };
     let (origin, is_released) = (request.origin, request.reply.is_released);
     if origin == Origin::Gone {

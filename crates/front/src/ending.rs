@@ -97,8 +97,10 @@ pub(crate) fn finish(front: &mut Front, key: RequestKey, outcome: Outcome) {
             }
         }
     }
-    let took = now.saturating_duration_since(request.arrived);
-    pool.counters.duration.count(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    if outcome == Outcome::Served {
+        let took = now.saturating_duration_since(request.arrived);
+        pool.counters.duration.count(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
     load::changed(front, request.pool);
     front.keep_buffer(request.wire);
     front.keep_buffer(request.params);

@@ -53,8 +53,12 @@ pub(crate) fn scan(request: &mut Request, trust: bool) -> Result<(), Reason> {
                 return Err(Reason::BadRequest);
             }
             length = Some(value);
-        } else if name == b"REQUEST_METHOD" && method.is_none() {
-            method = Some(Method::named(value));
+        } else if name == b"REQUEST_METHOD" {
+            // Which of two a worker believes nobody knows, and POST must not run twice.
+            if method.is_some_and(|before| before != value) {
+                return Err(Reason::BadRequest);
+            }
+            method = Some(value);
         }
     }
     let expected = match length {
@@ -62,7 +66,8 @@ pub(crate) fn scan(request: &mut Request, trust: bool) -> Result<(), Reason> {
         Some(digits) => Some(number(digits).ok_or(Reason::BadRequest)?),
     };
     request.trusted_id = id.map(Into::into);
-    request.method = method.ok_or(Reason::BadRequest)?;
+    let method = method.map(Method::named).ok_or(Reason::BadRequest)?;
+    request.method = method;
     request.body.expected = expected;
     request.needs_mending = mend || length == Some(b"-1");
     Ok(())

@@ -34,6 +34,7 @@ pub(crate) fn create(front: &mut Front, worker: WorkerKey, count: u32) -> Vec<La
         request: None,
         is_readable: false,
         is_write_heard: false,
+        has_ended: false,
         paused: None,
     };
     (0..count).map(|_| front.lanes.insert(lane())).collect()
@@ -46,7 +47,7 @@ pub(crate) fn open(front: &mut Front, key: LaneKey) -> Result<(), Errno> {
     let fd = connected(&front.poller, &worker.path, key)?;
     (lane.fd, lane.used) = (Some(fd), 0);
     lane.decoder = ResponseDecoder::new(1);
-    (lane.is_readable, lane.is_write_heard, lane.paused) = (false, false, None);
+    (lane.is_readable, lane.is_write_heard, lane.has_ended, lane.paused) = (false, false, false, None);
     Ok(())
 }
 
@@ -82,14 +83,14 @@ pub(crate) fn hand(front: &mut Front, worker: WorkerKey, key: RequestKey) -> Han
         workers::rest(front, worker, workers::DYING);
         return Handed::No;
     }
-    if write(front, lane, key).is_err() {
+    if write(front, lane, key).is_err() && !is_begun(front, key) {
         close(front, lane);
         // The worker closed what it had kept. It may be leaving: another connection to it could be lost with it.
         if !is_kept || once {
             workers::rest(front, worker, workers::DYING);
             return Handed::No;
         }
-        if open(front, lane).is_err() || write(front, lane, key).is_err() {
+        if open(front, lane).is_err() || (write(front, lane, key).is_err() && !is_begun(front, key)) {
             close(front, lane);
             workers::rest(front, worker, workers::DYING);
             return Handed::No;
@@ -107,6 +108,12 @@ pub(crate) fn hand(front: &mut Front, worker: WorkerKey, key: RequestKey) -> Han
     }
     workers::engaged(front, worker);
     Handed::Yes
+}
+
+/// Whether a worker has a part of the request: then it is not to be begun anew elsewhere without thought, and reading
+/// tells what has become of the worker.
+fn is_begun(front: &mut Front, key: RequestKey) -> bool {
+    front.requests.get(key).is_some_and(|request| request.sent > 0)
 }
 
 fn free_lane(front: &Front, worker: WorkerKey) -> Option<LaneKey> {
@@ -150,6 +157,16 @@ pub(crate) fn write(front: &mut Front, lane_key: LaneKey, key: RequestKey) -> Re
         front.poller.modify(fd.as_fd(), Token::Lane(lane_key), interest)?;
     }
     Ok(())
+}
+
+/// Nothing more is to be written.
+pub(crate) fn hear_no_room(front: &mut Front, key: LaneKey) {
+    let Some(lane) = front.lanes.get_mut(key) else { return };
+    lane.is_write_heard = false;
+    if let Some(fd) = &lane.fd {
+        // What it is ready for is told again.
+        let _ = front.poller.modify(fd.as_fd(), Token::Lane(key), Interest::Read);
+    }
 }
 
 /// The request is over that a lane had; the connection stays if it can carry another one.

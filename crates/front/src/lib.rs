@@ -52,6 +52,9 @@ use crate::poller::{Interest, Poller, Token};
 use crate::secret::Secret;
 use crate::state::Front;
 
+/// The channel, the poller, listeners, and a worker's next connection.
+const FDS_OWN: usize = 100;
+
 /// The fd by which the front inherits its channel.
 pub const CHANNEL: i32 = 3;
 
@@ -63,6 +66,12 @@ pub fn run() -> Result<(), String> {
     // It is executed by fd, and would be listed as a number.
     let _ = rustix::thread::set_name(c"steadfast-front");
     serve(sys::channel()?)
+}
+
+/// As many connections as there are fds for, but for some that the front needs itself.
+fn fds_max() -> usize {
+    let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(soft).unwrap_or(usize::MAX).saturating_sub(FDS_OWN)
 }
 
 /// Serves until the supervisor says `leave` or has gone. `channel` is the front's end of a `SOCK_SEQPACKET` pair.
@@ -105,6 +114,7 @@ pub fn serve(channel: OwnedFd) -> Result<(), String> {
         secret,
         salt,
         last_request: 0,
+        fds_max: fds_max(),
         accept_again: None,
         leaves_by: None,
         trouble: None,

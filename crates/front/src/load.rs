@@ -8,7 +8,7 @@ use steadfast_proto::front::{Counters, FromFront, Load};
 use crate::keys::PoolId;
 use crate::notes::millis;
 use crate::request::State;
-use crate::state::{Front, Pool};
+use crate::state::{Front, Need, Pool};
 
 /// Samples that nobody waits for are this far apart.
 const LOAD_PACE: Duration = Duration::from_millis(100);
@@ -26,15 +26,21 @@ pub(crate) fn changed(front: &mut Front, pool: PoolId) {
 /// What was told of need is no longer enough: another worker has come, and there may still be too few.
 pub(crate) fn ask_again(front: &mut Front, pool: PoolId) {
     if let Some(entry) = front.pools.get_mut(&pool) {
-        entry.told_need = false;
+        entry.told_need = Need::None;
     }
     changed(front, pool);
 }
 
 impl Pool {
     /// Somebody waits, or nobody is idle: the policy may want to grow.
-    fn is_in_need(&self) -> bool {
-        self.waiting > 0 || (self.idle.is_empty() && self.busy > 0)
+    fn need(&self) -> Need {
+        if self.waiting > 0 {
+            Need::Now
+        } else if self.idle.is_empty() && self.busy > 0 {
+            Need::Near
+        } else {
+            Need::None
+        }
     }
 
     /// When it is to be told of next.
@@ -42,7 +48,7 @@ impl Pool {
         if !self.is_loaded {
             return None;
         }
-        let news = self.is_in_need() && !self.told_need;
+        let news = self.need() > self.told_need;
         match self.loaded_at {
             Some(at) if !news => Some(at + LOAD_PACE),
             _ => Some(now),
@@ -96,7 +102,7 @@ pub(crate) fn sample(front: &mut Front, id: PoolId) {
         longest_idle: longest.map(|worker| (worker.id, millis(now.saturating_duration_since(worker.idle_since)))),
         peak: std::mem::replace(&mut pool.peak, pool.waiting),
     };
-    pool.told_need = pool.is_in_need();
+    pool.told_need = pool.need();
     pool.is_loaded = false;
     pool.loaded_at = Some(now);
     front.channel.send(&FromFront::Load(load));

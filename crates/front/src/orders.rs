@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use steadfast_proto::front::{self, FromFront, Protocol, ToFront, WORKERS_MAX, WorkerState};
 
@@ -16,10 +16,12 @@ use crate::load;
 use crate::notes;
 use crate::place::FallbackBody;
 use crate::poller::{Interest, Token};
-use crate::state::{Client, Due, Front, Listener, Pool, Quarantine, Standing, Worker};
+use crate::state::{Client, Due, Front, Listener, Need, NoteRate, Place, Pool, Quarantine, Standing, Worker};
 use crate::verify;
 use crate::workers;
 
+/// Of a request's line so much is reported.
+const REPORTED_LINE: usize = 512;
 /// A pool's fallback is no larger.
 const FALLBACK_MAX: u64 = 1024 * 1024;
 
@@ -46,7 +48,9 @@ pub(crate) fn carry_out(front: &mut Front, message: ToFront, fds: Vec<OwnedFd>) 
             }
         }
         ToFront::WorkerWithdraw { worker } => {
-            if let Some((key, entry)) = front.worker(worker) {
+            if !front.by_id.contains_key(&worker) {
+                front.channel.send(&FromFront::WorkerFree { worker });
+            } else if let Some((key, entry)) = front.worker(worker) {
                 entry.owes_free = true;
                 workers::alter(front, key, Standing::Withdrawn);
                 workers::tell_free(front, key);
@@ -90,7 +94,7 @@ fn pool(front: &mut Front, config: front::Pool, fds: Vec<OwnedFd>) {
     let body = fds.next().filter(|_| config.fallback.has_body).map(read);
     let fallback = FallbackBody::new(&config.fallback, body);
     let entry = front.pools.remove(&id);
-    let mut entry = entry.unwrap_or_else(|| new_pool(&config));
+    let mut entry = entry.unwrap_or_else(|| new_pool(&config, front.now));
     let mut before = std::mem::take(&mut entry.listeners);
     for (listener, fd) in given {
         let settings = (listener.protocol == Protocol::Http).then(|| Rc::new(http::Settings::new(id, &config.params)));
@@ -125,7 +129,7 @@ fn close(front: &mut Front, listener: &Listener) {
     front.listeners.remove(&listener.number);
 }
 
-fn new_pool(config: &front::Pool) -> Pool {
+fn new_pool(config: &front::Pool, now: Instant) -> Pool {
     Pool {
         config: config.clone(),
         listeners: Default::default(),
@@ -143,7 +147,8 @@ fn new_pool(config: &front::Pool) -> Pool {
         counted_at: None,
         is_loaded: true,
         loaded_at: None,
-        told_need: false,
+        told_need: Need::None,
+        notes: NoteRate { since: now, told: 0, kept: 0 },
         served: 0,
         peak: 0,
         clients: 0,
@@ -152,7 +157,6 @@ fn new_pool(config: &front::Pool) -> Pool {
 
 /// The body of a fallback: what can be read of it, at most [`FALLBACK_MAX`].
 fn read(fd: OwnedFd) -> Vec<u8> {
-    use std::io::Read as _;
     use std::os::unix::fs::FileExt as _;
     let file = std::fs::File::from(fd);
     let mut body = Vec::new();
@@ -164,10 +168,6 @@ fn read(fd: OwnedFd) -> Vec<u8> {
         }
         body.extend_from_slice(&chunk[..taken]);
         at += taken as u64;
-    }
-    if at == 0 {
-        // No file but a pipe, perhaps.
-        let _ = file.take(FALLBACK_MAX).read_to_end(&mut body);
     }
     body
 }
@@ -203,7 +203,11 @@ fn drop_idle(front: &mut Front, pool: Option<PoolId>) {
     let idle = front.clients.iter().filter(|(_, client)| is_idle(client) && is_meant(client));
     let idle: Vec<ClientKey> = idle.map(|(key, _)| key).collect();
     for key in idle {
-        clients::drop_all(front, key);
+        // Its next request may have come with this word, and would be lost with it.
+        clients::readable(front, key, false);
+        if front.clients.get(key).is_some_and(is_idle) {
+            clients::drop_all(front, key);
+        }
     }
 }
 
@@ -225,19 +229,34 @@ fn offered(front: &mut Front, id: u64, pool: PoolId, path: String, concurrency: 
         idle_since: front.now,
         closes: false,
         may_close: false,
+        is_doubtful: false,
+        rests: 0,
+        is_connected: false,
+        had_many: false,
+        place: Place::Nowhere,
         rests_until: None,
         blame: None,
         owes_free: false,
     });
     front.by_id.insert(id, key);
     let lanes = lanes::create(front, key, concurrency.clamp(1, 1024));
-    let first = lanes.first().copied();
     if let Some(worker) = front.workers.get_mut(key) {
         worker.lanes = lanes;
     }
-    // Its first connection is how one sees that it accepts.
+    meet_first(front, key);
+}
+
+/// Makes a worker's first connection: it is how one sees that it accepts. What cannot be done now is tried again.
+pub(crate) fn meet_first(front: &mut Front, key: WorkerKey) {
+    let Some(worker) = front.workers.get(key).filter(|worker| !worker.is_connected) else { return };
+    let (id, first) = (worker.id, worker.lanes.first().copied());
     if first.is_some_and(|lane| lanes::open(front, lane).is_ok()) {
+        if let Some(worker) = front.workers.get_mut(key) {
+            worker.is_connected = true;
+        }
         front.channel.send(&FromFront::Connected { worker: id });
+    } else {
+        workers::rest(front, key, workers::LEAVING);
     }
 }
 
@@ -248,6 +267,7 @@ fn gone(front: &mut Front, id: u64) {
     };
     let pool = worker.pool;
     worker.is_spent = true;
+    worker.had_many |= worker.busy > 1;
     let lanes = worker.lanes.clone();
     for lane in &lanes {
         let request = front.lanes.get(*lane).and_then(|lane| lane.request);
@@ -298,9 +318,15 @@ fn state(front: &Front, worker: &Worker) -> WorkerState {
     WorkerState {
         worker: worker.id,
         served: worker.served,
-        line: oldest.map(|request| request.line()),
+        line: oldest.map(|request| shortened(request.line())),
         busy: worker.busy,
     }
+}
+
+/// Many lines fit into one message then.
+fn shortened(mut line: String) -> String {
+    line.truncate(line.floor_char_boundary(REPORTED_LINE));
+    line
 }
 
 /// Accepts nothing more, and leaves when nothing is in hand.

@@ -79,6 +79,8 @@ pub(crate) struct Ready {
 pub(crate) enum Interest {
     /// To be told as long as it can be read.
     Level,
+    /// To be told as long as it can be read or written.
+    LevelBoth,
     /// To be told once when it can be read.
     Read,
     /// To be told once when it can be read or written.
@@ -89,6 +91,7 @@ impl Interest {
     fn flags(self) -> EventFlags {
         match self {
             Interest::Level => EventFlags::IN,
+            Interest::LevelBoth => EventFlags::IN | EventFlags::OUT,
             Interest::Read => EventFlags::IN | EventFlags::RDHUP | EventFlags::ET,
             Interest::ReadWrite => EventFlags::IN | EventFlags::RDHUP | EventFlags::OUT | EventFlags::ET,
         }

@@ -40,8 +40,14 @@ enum Fed {
 pub(crate) fn readable(front: &mut Front, key: LaneKey, ended: bool) {
     let Some(lane) = front.lanes.get_mut(key) else { return };
     lane.is_readable = true;
-    let worker = lane.worker;
-    read(front, key, ended);
+    lane.has_ended |= ended;
+    read_on(front, key);
+}
+
+/// Reads on where reading was left.
+pub(crate) fn read_on(front: &mut Front, key: LaneKey) {
+    let Some(worker) = front.lanes.get(key).map(|lane| lane.worker) else { return };
+    read(front, key);
     if front.lanes.get(key).is_some_and(|lane| !is_visitor_slow(front, lane)) {
         pace::read_on(front, key);
     }
@@ -65,7 +71,7 @@ fn unpause(front: &mut Front, key: LaneKey) {
     }
 }
 
-fn read(front: &mut Front, key: LaneKey, ended: bool) {
+fn read(front: &mut Front, key: LaneKey) {
     for _ in 0..READS {
         let Some(lane) = front.lanes.get(key).filter(|lane| lane.is_readable) else { return };
         if is_visitor_slow(front, lane) {
@@ -76,6 +82,7 @@ fn read(front: &mut Front, key: LaneKey, ended: bool) {
             }
             return;
         }
+        let ended = lane.has_ended;
         unpause(front, key);
         let Some(fd) = front.lanes.get(key).and_then(|lane| lane.fd.as_ref()) else { return };
         let mut scratch = std::mem::take(&mut front.scratch);
@@ -182,10 +189,10 @@ fn stdout(front: &mut Front, key: RequestKey, bytes: &[u8]) -> Result<(), String
             Ok(())
         }
         Found::TooLong => Err("the head of its answer is too long".to_owned()),
-        Found::End(at) if is_first => visitor::release(front, key, &bytes[..at], &bytes[at..]),
+        Found::End(at) if is_first => visitor::release(front, key, bytes, at),
         Found::End(at) => {
             let head = std::mem::take(&mut reply.head);
-            visitor::release(front, key, &head[..at], &head[at..])
+            visitor::release(front, key, &head, at)
         }
     }
 }
@@ -201,12 +208,12 @@ fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32, 
     if !request.reply.is_released {
         return nonsense(front, lane, Some(key), "its answer ended within the head");
     }
-    let unread = !request.body.is_complete || request.body.pending() > 0 || request.sent < request.wire.len();
+    // A body may lie there unread, and would be taken for the next request (libfcgi): the connection ends with it.
+    let has_body = request.body.seen > 0 || !request.body.is_complete || request.sent < request.wire.len();
     let origin = request.origin;
     let Some(worker) = front.lanes.get(lane).map(|lane| lane.worker) else { return Fed::Over };
     visitor::end(front, key, app_status);
-    // A body that nobody read would be taken for the next request: the connection ends with it.
-    let keeps = is_open && !unread;
+    let keeps = is_open && !has_body;
     if let Origin::Verify(_) = origin {
         lanes::free(front, lane, keeps);
         verify::answered(front, worker, key);
@@ -214,7 +221,7 @@ fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32, 
     }
     workers::served(front, worker);
     lanes::free(front, lane, keeps);
-    if !is_open {
+    if !is_open && !has_body {
         broken::closed(front, lane);
     }
     finish(front, key, if origin == Origin::Gone { Outcome::Aborted } else { Outcome::Served });
@@ -239,6 +246,7 @@ fn nonsense(front: &mut Front, lane: LaneKey, request: Option<RequestKey>, why: 
     }
     notes::about(front, key, NoteKind::BadAnswer, Some(why.to_owned()));
     lanes::free(front, lane, false);
+    workers::rest(front, worker, workers::INTERRUPTED);
     let is_released = front.requests.get(key).is_some_and(|request| request.reply.is_released);
     match origin {
         Some(Origin::Gone) | None => finish(front, key, Outcome::Aborted),

@@ -96,6 +96,8 @@ pub(crate) struct Body {
     pub(crate) tail: Vec<u8>,
     /// How much of `tail` has gone.
     pub(crate) tail_at: usize,
+    /// The worker takes no more of it.
+    pub(crate) is_refused: bool,
     /// How much of a streamed body has gone in all.
     pub(crate) passed: u64,
 }

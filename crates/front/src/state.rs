@@ -22,9 +22,9 @@ use crate::secret::Secret;
 /// One read takes at most so much.
 pub(crate) const READ_MAX: usize = 128 * 1024;
 /// So many buffers are kept for the next request.
-const SPARE_MAX: usize = 256;
+const SPARE_MAX: usize = 128;
 /// A buffer larger than this is not kept.
-const SPARE_BYTES_MAX: usize = 32 * 1024;
+const SPARE_BYTES_MAX: usize = 8 * 1024;
 
 /// A web server's connection.
 #[derive(Debug)]
@@ -37,6 +37,10 @@ pub(crate) struct Client {
     pub(crate) decoder: RequestDecoder,
     /// Its requests that are not over: its number and ours.
     pub(crate) streams: Vec<(u16, RequestKey)>,
+    /// It waits to be written to.
+    pub(crate) is_unwritten: bool,
+    /// It ends then, whatever else it has: an answer broke off.
+    pub(crate) ends_by: Option<Instant>,
     /// What could not be written, from `out_at`.
     pub(crate) out: Vec<u8>,
     /// How much of `out` has gone.
@@ -80,6 +84,8 @@ pub(crate) struct Lane {
     pub(crate) is_readable: bool,
     /// It is told when it can be written.
     pub(crate) is_write_heard: bool,
+    /// The kernel has told of its end.
+    pub(crate) has_ended: bool,
     /// It is not read since then, because the visitor has enough to take.
     pub(crate) paused: Option<Instant>,
 }
@@ -93,6 +99,39 @@ pub(crate) enum Standing {
     Admitted,
     /// It is given nothing more.
     Withdrawn,
+}
+
+/// Where a worker waits for requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nowhere: it is given nothing.
+    Nowhere,
+    /// Among those with nothing in hand.
+    Idle,
+    /// Among those that take more.
+    Shared,
+}
+
+/// What a sample said of need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// Somebody is idle.
+    None,
+    /// Nobody is idle.
+    Near,
+    /// Somebody waits.
+    Now,
+}
+
+/// Notes about requests, so many a second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoteRate {
+    /// The second that is counted.
+    pub(crate) since: Instant,
+    /// Told in it.
+    pub(crate) told: u32,
+    /// Kept back since the last that was told.
+    pub(crate) kept: u64,
 }
 
 /// A worker.
@@ -124,10 +163,20 @@ pub(crate) struct Worker {
     pub(crate) closes: bool,
     /// It has closed a connection after the first request; if it lives on, that is its way.
     pub(crate) may_close: bool,
+    /// It broke a connection, or we did in the middle of a request, and it has served nobody since: others come first.
+    pub(crate) is_doubtful: bool,
+    /// How often it has been left alone since it served somebody.
+    pub(crate) rests: u32,
+    /// Its first connection stands.
+    pub(crate) is_connected: bool,
+    /// In which stack it is.
+    pub(crate) place: Place,
     /// It is left alone until then: it broke a connection, and may be dying.
     pub(crate) rests_until: Option<Instant>,
     /// What it had in hand when it broke its connection.
     pub(crate) blame: Option<Blamed>,
+    /// It had several requests in hand when it broke a connection.
+    pub(crate) had_many: bool,
     /// `worker-free` is owed.
     pub(crate) owes_free: bool,
 }
@@ -191,8 +240,10 @@ pub(crate) struct Pool {
     pub(crate) is_loaded: bool,
     /// When it was told last, and whether somebody waited or nobody was idle then.
     pub(crate) loaded_at: Option<Instant>,
-    /// The last sample said that workers are needed.
-    pub(crate) told_need: bool,
+    /// What the last sample said.
+    pub(crate) told_need: Need,
+    /// Notes about its requests.
+    pub(crate) notes: NoteRate,
     /// Requests served since the last sample.
     pub(crate) served: u64,
     /// The most that waited since the last sample.
@@ -280,6 +331,8 @@ pub(crate) struct Front {
     pub(crate) salt: u64,
     /// The last request's number.
     pub(crate) last_request: u64,
+    /// So many fds there are for connections.
+    pub(crate) fds_max: usize,
     /// Connections are not accepted until then: there is no fd left.
     pub(crate) accept_again: Option<Instant>,
     /// It accepts nothing more, and leaves when nothing is in hand, or then.

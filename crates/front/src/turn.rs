@@ -50,7 +50,7 @@ fn turn(front: &mut Front, ready: &[Ready]) {
         guarded(front, Some(Token::Client(key)), |front| clients::read_on(front, key));
     }
     for key in std::mem::take(&mut front.lanes_again) {
-        guarded(front, Some(Token::Lane(key)), |front| replies::readable(front, key, true));
+        guarded(front, Some(Token::Lane(key)), |front| replies::read_on(front, key));
     }
     guarded(front, None, exchanges::run);
     guarded(front, None, dues::meet);
@@ -124,7 +124,7 @@ fn speak(front: &mut Front) {
     let waits = front.channel.is_waiting();
     if waits != front.is_channel_write_heard {
         front.is_channel_write_heard = waits;
-        let interest = if waits { Interest::ReadWrite } else { Interest::Level };
+        let interest = if waits { Interest::LevelBoth } else { Interest::Level };
         let _ = front.poller.modify(front.channel.fd(), Token::Channel, interest);
     }
 }

@@ -11,10 +11,10 @@ use crate::keys::{LaneKey, RequestKey};
 use crate::lanes;
 use crate::pace;
 use crate::place::Reason;
-use crate::replies;
 use crate::request::{SMALL_BODY, State};
 use crate::state::Front;
 use crate::visitor;
+use crate::workers;
 
 /// A body that waits for a worker may keep so much in hand, where other bodies come by the same connection.
 const WAITING_MAX: usize = 1024 * 1024;
@@ -27,6 +27,9 @@ pub(crate) fn more(front: &mut Front, key: RequestKey, bytes: &[u8]) {
         return;
     }
     body.seen += bytes.len() as u64;
+    if body.is_refused {
+        return;
+    }
     if body.expected.is_some_and(|expected| body.seen > expected) {
         return spoil(front, key);
     }
@@ -74,6 +77,7 @@ fn spoil(front: &mut Front, key: RequestKey) {
         let worker = front.lanes.get(lane).map(|lane| lane.worker);
         lanes::free(front, lane, false);
         if let Some(worker) = worker {
+            workers::rest(front, worker, workers::INTERRUPTED);
             broken::serve_pool_of(front, worker);
         }
     }
@@ -89,7 +93,7 @@ fn spoil(front: &mut Front, key: RequestKey) {
 fn flow(front: &mut Front, key: RequestKey) {
     let Some(request) = front.requests.get(key) else { return };
     let State::Busy(lane) = request.state else { return };
-    if front.lanes.get(lane).is_some_and(|lane| lane.is_write_heard) {
+    if request.body.is_refused || front.lanes.get(lane).is_some_and(|lane| lane.is_write_heard) {
         return;
     }
     if lanes::write(front, lane, key).is_err() {
@@ -102,11 +106,9 @@ fn flow(front: &mut Front, key: RequestKey) {
 pub(crate) fn writable(front: &mut Front, lane: LaneKey) {
     let Some(key) = front.lanes.get(lane).and_then(|lane| lane.request) else { return };
     if lanes::write(front, lane, key).is_err() {
-        // It may have answered before it closed its ear.
-        replies::readable(front, lane, true);
-        if front.lanes.get(lane).is_some_and(|lane| lane.request == Some(key)) {
-            broken::ended(front, lane, "it closed its end while it was given the request");
-        }
+        // It may have answered before it closed its ear: reading tells, as soon as its visitor takes it.
+        abort::forget_body(front, key);
+        lanes::hear_no_room(front, lane);
         return;
     }
     pace::send_on(front, key);

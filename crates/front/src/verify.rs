@@ -20,6 +20,10 @@ const SHOWN: usize = 200;
 pub(crate) fn begin(front: &mut Front, worker: WorkerKey) {
     let now = front.now;
     let Some(entry) = front.workers.get(worker) else { return };
+    if entry.busy > 0 {
+        // It is being asked.
+        return;
+    }
     let (id, pool_id) = (entry.id, entry.pool);
     let Some(pool) = front.pools.get(&pool_id) else { return };
     let Some(verify) = &pool.config.verify else {
@@ -77,7 +81,9 @@ fn params(method: &str, uri: &str, own: &std::collections::BTreeMap<String, Stri
 /// The answer is complete.
 pub(crate) fn answered(front: &mut Front, worker: WorkerKey, key: RequestKey) {
     let Some(request) = front.requests.get(key) else { return };
-    let Some(verify) = front.pools.get(&request.pool).and_then(|pool| pool.config.verify.as_ref()) else { return };
+    let Some(verify) = front.pools.get(&request.pool).and_then(|pool| pool.config.verify.as_ref()) else {
+        return failed(front, worker, key, "the pool has no verify request any more".to_owned());
+    };
     let (status, body) = (request.reply.status, &request.reply.head);
     let why = if status != Some(verify.status) {
         let got = status.map_or("an answer without a proper status".to_owned(), |status| format!("status {status}"));

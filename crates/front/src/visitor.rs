@@ -21,6 +21,8 @@ use crate::state::Front;
 pub(crate) const BACKLOG_HIGH: usize = 256 * 1024;
 /// It is read from again when the visitor has less than this.
 pub(crate) const BACKLOG_LOW: usize = 64 * 1024;
+/// A connection on which an answer broke off ends so soon, whatever else it carries.
+const BROKEN: Duration = Duration::from_secs(1);
 /// So much of the answer to a verify request is looked at.
 const VERIFY_MAX: usize = 1024 * 1024;
 /// A client that takes nothing for so long is gone.
@@ -37,20 +39,18 @@ pub(crate) fn backlog(front: &Front, origin: Origin) -> usize {
     }
 }
 
-/// Passes on the head of an answer and what of the body came with it. `false`: the head makes no sense, and why.
-pub(crate) fn release(front: &mut Front, key: RequestKey, head: &[u8], rest: &[u8]) -> Result<(), String> {
+/// Passes on the beginning of an answer, whose head ends at `at`.
+///
+/// # Errors
+/// The head makes no sense: why.
+pub(crate) fn release(front: &mut Front, key: RequestKey, bytes: &[u8], at: usize) -> Result<(), String> {
     let Some(request) = front.requests.get_mut(key) else { return Ok(()) };
+    let (head, rest) = bytes.split_at(at);
     match request.origin {
         Origin::Fastcgi { client, id } => {
             request.reply.is_released = true;
             if let Some(client) = front.clients.get_mut(client) {
-                if rest.is_empty() || head.is_empty() {
-                    encode::stream(&mut client.out, kind::STDOUT, id, head);
-                    encode::stream(&mut client.out, kind::STDOUT, id, rest);
-                } else {
-                    let both = [head, rest].concat();
-                    encode::stream(&mut client.out, kind::STDOUT, id, &both);
-                }
+                encode::stream(&mut client.out, kind::STDOUT, id, bytes);
             }
         }
         Origin::Http(exchange) => {
@@ -130,6 +130,7 @@ pub(crate) fn cut(front: &mut Front, key: RequestKey) {
         Origin::Fastcgi { client, .. } => {
             if let Some(client) = front.clients.get_mut(client) {
                 client.is_broken = true;
+                client.ends_by.get_or_insert(front.now + BROKEN);
             }
         }
         Origin::Http(exchange) => front.http.cut(exchange),
@@ -162,10 +163,11 @@ pub(crate) fn place(front: &mut Front, key: RequestKey, reason: Reason) {
 
 /// Says that there is something to write to this client; it is written at the end of the turn's work on it.
 pub(crate) fn touch(front: &mut Front, origin: Origin) {
-    if let Origin::Fastcgi { client, .. } = origin
-        && !front.unwritten.contains(&client)
+    if let Origin::Fastcgi { client: key, .. } = origin
+        && let Some(client) = front.clients.get_mut(key)
+        && !std::mem::replace(&mut client.is_unwritten, true)
     {
-        front.unwritten.push(client);
+        front.unwritten.push(key);
     }
 }
 
@@ -183,6 +185,7 @@ pub(crate) enum Written {
 /// Writes what there is for a client.
 pub(crate) fn write(front: &mut Front, key: ClientKey) -> Written {
     let Some(client) = front.clients.get_mut(key) else { return Written::All };
+    client.is_unwritten = false;
     let before = client.out_at;
     let written = loop {
         if client.out_at == client.out.len() {

@@ -6,36 +6,52 @@ use steadfast_proto::front::FromFront;
 
 use crate::keys::{PoolId, WorkerKey};
 use crate::load;
-use crate::state::{Due, Front, Standing};
+use crate::state::{Due, Front, Place, Standing};
 
 /// A worker that broke a connection is dying, as a rule: the supervisor tells within this time.
 pub(crate) const DYING: Duration = Duration::from_millis(250);
 /// A worker that closes a connection which it has kept before may be leaving.
 pub(crate) const LEAVING: Duration = Duration::from_millis(20);
+/// We closed its connection in the middle of a request: it may be at work on it still.
+pub(crate) const INTERRUPTED: Duration = Duration::from_millis(50);
+/// A rest is doubled so often.
+const RESTS_DOUBLED: u32 = 4;
 /// So many served requests are told one by one: a canary is judged by them.
 const TOLD_FIRST: u64 = 20;
 
 /// Puts a worker where it belongs among those that can be given something.
 pub(crate) fn stand(front: &mut Front, key: WorkerKey) {
-    let Some(worker) = front.workers.get(key) else { return };
+    let Some(worker) = front.workers.get_mut(key) else { return };
     let Some(pool) = front.pools.get_mut(&worker.pool) else { return };
-    let before = pool.idle.len();
-    remove(&mut pool.idle, key);
-    remove(&mut pool.shared, key);
     let lanes = u32::try_from(worker.lanes.len()).unwrap_or(u32::MAX);
-    if worker.standing == Standing::Admitted && worker.rests_until.is_none() && !worker.is_spent {
-        if worker.busy == 0 {
-            pool.idle.push(key);
-        } else if worker.busy < lanes {
-            pool.shared.push(key);
-        }
+    let serves = worker.standing == Standing::Admitted && worker.rests_until.is_none() && !worker.is_spent;
+    let place = match worker.busy {
+        _ if !serves => Place::Nowhere,
+        0 => Place::Idle,
+        busy if busy < lanes => Place::Shared,
+        _ => Place::Nowhere,
+    };
+    if place == worker.place {
+        return;
     }
-    if pool.idle.len() != before {
-        let id = worker.pool;
-        load::changed(front, id);
+    let before = std::mem::replace(&mut worker.place, place);
+    match before {
+        Place::Nowhere => {}
+        Place::Idle => remove(&mut pool.idle, key),
+        Place::Shared => remove(&mut pool.shared, key),
     }
+    match place {
+        Place::Nowhere => {}
+        // Whoever may be dying, or be busy still, is taken when nobody else is there.
+        Place::Idle if worker.is_doubtful => pool.idle.insert(0, key),
+        Place::Idle => pool.idle.push(key),
+        Place::Shared => pool.shared.push(key),
+    }
+    let id = worker.pool;
+    load::changed(front, id);
 }
 
+/// Takes it from a stack; the one that is engaged is on top.
 fn remove(stack: &mut Vec<WorkerKey>, key: WorkerKey) {
     if let Some(at) = stack.iter().rposition(|other| *other == key) {
         stack.remove(at);
@@ -48,14 +64,16 @@ pub(crate) fn next(front: &Front, pool: PoolId) -> Option<WorkerKey> {
     pool.idle.last().or(pool.shared.last()).copied()
 }
 
-/// Leaves a worker alone for a while.
+/// Leaves a worker alone for a while: longer each time, until it has served somebody.
 pub(crate) fn rest(front: &mut Front, key: WorkerKey, so_long: Duration) {
-    let at = front.now + so_long;
     let Some(worker) = front.workers.get_mut(key) else { return };
+    let at = front.now + (so_long * (1 << worker.rests.min(RESTS_DOUBLED)));
     let before = worker.rests_until;
+    worker.is_doubtful = true;
     if before.is_some_and(|before| before >= at) {
         return;
     }
+    worker.rests += 1;
     worker.rests_until = Some(at);
     front.set_due(Due::Worker(key), before, Some(at));
     stand(front, key);
@@ -65,8 +83,6 @@ pub(crate) fn rest(front: &mut Front, key: WorkerKey, so_long: Duration) {
 pub(crate) fn rested(front: &mut Front, key: WorkerKey) {
     let Some(worker) = front.workers.get_mut(key) else { return };
     let before = worker.rests_until.take();
-    // It lives: what it broke it broke for another reason than its death.
-    worker.blame = None;
     worker.closes |= std::mem::take(&mut worker.may_close);
     front.set_due(Due::Worker(key), before, None);
     stand(front, key);
@@ -107,6 +123,9 @@ pub(crate) fn alter(front: &mut Front, key: WorkerKey, standing: Standing) {
     let Some(worker) = front.workers.get_mut(key) else { return };
     let (was, is) = (worker.standing == Standing::Admitted, standing == Standing::Admitted);
     worker.standing = standing;
+    if is && worker.busy == 0 {
+        worker.idle_since = front.now;
+    }
     let (busy, id) = (worker.busy > 0, worker.pool);
     if let Some(pool) = front.pools.get_mut(&id)
         && busy
@@ -122,6 +141,8 @@ pub(crate) fn alter(front: &mut Front, key: WorkerKey, standing: Standing) {
 pub(crate) fn served(front: &mut Front, key: WorkerKey) {
     let Some(worker) = front.workers.get_mut(key) else { return };
     worker.served += 1;
+    // It lives: what it broke it broke for another reason than its death.
+    (worker.is_doubtful, worker.rests, worker.blame) = (false, 0, None);
     let (id, served) = (worker.id, worker.served);
     if served == 1 || served == TOLD_FIRST {
         tell_served(front, key);
@@ -161,7 +182,13 @@ pub(crate) fn tell_free(front: &mut Front, key: WorkerKey) {
     let Some(worker) = front.workers.get_mut(key) else { return };
     if worker.owes_free && worker.busy == 0 {
         worker.owes_free = false;
-        let id = worker.id;
+        let (id, lanes) = (worker.id, worker.lanes.clone());
+        // Who sits in read on a kept connection sees by its end that there is nothing more to come.
+        for lane in lanes {
+            if let Some(lane) = front.lanes.get_mut(lane) {
+                lane.fd = None;
+            }
+        }
         tell_served(front, key);
         front.channel.send(&FromFront::WorkerFree { worker: id });
     }
