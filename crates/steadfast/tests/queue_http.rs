@@ -44,7 +44,7 @@ impl Own {
     fn end(mut self) {
         let page = Ask::get("/hello").send(self.address);
         assert!(page.is_ok_and(|page| page.status == 200), "{}", tail(&mut self.daemon));
-        assert_eq!(self.daemon.stop(), 0, "{}", tail(&mut self.daemon));
+        self.daemon.stop_idle();
     }
 }
 
@@ -317,13 +317,12 @@ fn a_body_that_is_not_as_long_as_promised_is_cut() {
     for head in ["Content-Length: 100\r\n\r\nbody", "Content-Length: 4\r\n\r\nbody and HTTP/1.1 200 OK\r\n\r\n"] {
         let mut visitor = Visitor::connect(own.address).expect("it listens");
         visitor.write(&Ask::post("/raw", head.as_bytes()).bytes()).expect("it reads");
-        match visitor.read("POST") {
-            Ok(answer) if answer.status == 502 => {}
-            Ok(answer) => {
-                assert_eq!(answer.text(), "body", "{head:?}");
-                assert!(visitor.is_closed().unwrap_or(true), "{head:?}: more follows");
-            }
-            Err(_cut) => assert!(head.contains("100"), "{head:?}: the promised bytes were there"),
+        // It may be cut before its first byte is on the way.
+        if let Ok(answer) = visitor.read("POST") {
+            let is_refused = answer.status == 502;
+            assert!(is_refused || answer.text() == "body", "{head:?}: {} {}", answer.status, answer.text());
+            assert!(is_refused || head.contains(": 4\r\n"), "{head:?}: it looks whole");
+            assert!(visitor.is_closed().unwrap_or(true) || is_refused, "{head:?}: more follows");
         }
     }
     let half = Ask::get("/half?bytes=300000").send(own.address);
@@ -358,5 +357,5 @@ fn strangers_are_turned_away() {
     let url = format!("http://{}/hello", own.address);
     assert_eq!(curl(&own, &["--interface", "127.0.0.2", &url]), "hello\n");
     let mut daemon = own.daemon;
-    assert_eq!(daemon.stop(), 0);
+    daemon.stop_idle();
 }

@@ -70,7 +70,7 @@ impl Pools {
             assert_eq!(&self.daemon.workers(name), before, "{name}: {pool}\n{}", tail(&mut self.daemon));
             assert_unblamed(&pool);
         }
-        assert_eq!(self.daemon.stop(), 0, "{}", tail(&mut self.daemon));
+        self.daemon.stop_idle();
         assert_eq!(self.scene.processes(), [0; 0], "left behind");
     }
 }
@@ -225,6 +225,6 @@ fn php_at_full_load_recycles_itself_and_the_queue_loses_no_request() {
     assert!(recycled + 4 >= lives && recycled <= lives + 1, "{lives} lives: {}", pool["exits"]);
     let others: Vec<_> = pool["exits"].as_object().into_iter().flatten().filter(|(_, count)| **count != 0).collect();
     assert_eq!(others.len(), 1, "not only recycled: {others:?}\n{}", tail(&mut pools.daemon));
-    assert_eq!(pools.daemon.stop(), 0);
+    pools.daemon.stop_idle();
     assert!(pools.scene.processes().iter().all(|pid| !proc::alive(*pid)), "left behind");
 }

@@ -79,7 +79,7 @@ impl Site {
             (&"closed".into(), &0.0.into()),
             "{pool}"
         );
-        assert_eq!(self.daemon.stop(), 0, "{}", tail(&mut self.daemon));
+        self.daemon.stop_idle();
     }
 }
 

@@ -74,7 +74,7 @@ fn alone_two_hundred_idle_fastcgi_connections_starve_nobody() {
         assert_eq!(answer.text(), "hello\n");
     }
     drop(idle);
-    assert_eq!(daemon.stop(), 0);
+    daemon.stop_idle();
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn alone_two_hundred_idle_http_connections_starve_nobody() {
         assert_eq!(visitor.ask(&Ask::get("/hello")).expect("it was kept").text(), "hello\n");
     }
     drop(idle);
-    assert_eq!(daemon.stop(), 0);
+    daemon.stop_idle();
 }
 
 /// What the others are measured against: without the queue, as many idle connections as workers are enough.
@@ -116,5 +116,5 @@ fn without_the_queue_four_idle_connections_starve_everybody() {
     next.expect_err("libfcgi serves nobody else while a connection is kept");
     drop(idle);
     assert!(is_soon(|| Request::get("/hello").send(&address).is_ok()));
-    assert_eq!(daemon.stop(), 0);
+    daemon.stop_idle();
 }

@@ -363,6 +363,14 @@ impl Daemon {
         status.code().unwrap_or_else(|| panic!("it died by signal {:?}", status.signal()))
     }
 
+    /// [`Daemon::stop`] of a supervisor that has no request in hand: nothing is waited for, and it ends with 0.
+    pub fn stop_idle(&mut self) {
+        let begun = Instant::now();
+        assert_eq!(self.stop(), 0, "{}", self.transcript());
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(4), "it took {took:?} to stop with nothing in hand\n{}", self.transcript());
+    }
+
     /// Runs a verb against this supervisor, `--control` added.
     #[must_use]
     pub fn verb(&self, arguments: &[&str]) -> Said {
