@@ -34,6 +34,12 @@ fn is_whole(daemon: &Daemon, workers: u64) {
     assert!(is_whole, "not {workers} idle workers: {}", daemon.pool("site"));
 }
 
+/// The front tells what it has counted when it is asked, on a busy machine a little later.
+fn is_counted(daemon: &Daemon, total: u64) {
+    let is_counted = is_soon(|| daemon.pool("site")["requests"]["total"] == total);
+    assert!(is_counted, "not {total} requests: {}", daemon.pool("site"));
+}
+
 /// For how long: STEADFAST_LONG (seconds), else shortly.
 fn during() -> Duration {
     let long = std::env::var("STEADFAST_LONG").ok().and_then(|value| value.parse().ok());
@@ -95,6 +101,7 @@ fn alone_nothing_is_lost_while_workers_are_killed_five_times_a_second() {
     let asked = measured.number("/requests/total");
     assert!(asked >= 900.0 * during().as_secs_f64(), "no thousand a second: {}", measured.0);
     is_whole(&daemon, 4);
+    is_counted(&daemon, measured.number("/requests/total") as u64);
     let pool = daemon.pool("site");
     assert_unblamed(&pool, kills);
     let retried = pool["requests"]["retried"].as_u64().unwrap_or(0);
@@ -128,6 +135,7 @@ fn alone_posts_never_run_twice_while_workers_are_killed_five_times_a_second() {
     }
     assert!(runs.values().all(|times| *times == 1), "one ran twice");
     is_whole(&daemon, 4);
+    is_counted(&daemon, all.len() as u64);
     let pool = daemon.pool("site");
     assert_unblamed(&pool, kills);
     let requests = &pool["requests"];
