@@ -22,8 +22,39 @@ const DEATHS_MAX: u8 = 2;
 /// It is tried so often where no worker was its own to kill.
 const MISSES_MAX: u8 = 10;
 
+/// How a worker's connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It was closed after everything had been read.
+    Closed,
+    /// It was closed before everything had been read.
+    Unread,
+    /// It broke otherwise.
+    Broke,
+    /// END came without a byte of an answer.
+    Empty,
+    /// The process has ended.
+    Died,
+    /// We could not go on.
+    Ours,
+}
+
+impl Why {
+    /// For people.
+    fn words(self) -> &'static str {
+        match self {
+            Why::Closed => "it closed the connection without an end of its answer",
+            Why::Unread => "it closed the connection without having read the whole request",
+            Why::Broke => "its connection broke",
+            Why::Empty => "it ended its answer without a byte of it",
+            Why::Died => "its worker has died",
+            Why::Ours => "the front could not go on with its answer",
+        }
+    }
+}
+
 /// The connection of a worker has ended by itself.
-pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
+pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: Why) {
     let Some(entry) = front.lanes.get(lane) else { return };
     let (worker, used) = (entry.worker, entry.used);
     let Some(key) = entry.request else {
@@ -33,7 +64,7 @@ pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
     let many = front.workers.get(worker).is_some_and(|worker| worker.busy > 1 || worker.had_many);
     if let Some(request) = front.requests.get(key) {
         // Of several in hand nobody can say which it was.
-        let blamed = if many { None } else { blamed(front, request, used) };
+        let blamed = if many { None } else { blamed(front, request, used, why) };
         if let Some(worker) = front.workers.get_mut(worker) {
             // It had been used once before this request.
             worker.may_close |= used == 2;
@@ -45,7 +76,7 @@ pub(crate) fn ended(front: &mut Front, lane: LaneKey, why: &str) {
     }
     workers::rest(front, worker, workers::DYING);
     lanes::free(front, lane, false);
-    bereave(front, key, why, many);
+    bereave(front, key, why.words(), many);
     serve_pool_of(front, worker);
 }
 
@@ -65,7 +96,7 @@ pub(crate) fn closed(front: &mut Front, lane: LaneKey) {
 }
 
 /// What a worker had in hand, if it has seen anything of it.
-fn blamed(front: &Front, request: &Request, used: u64) -> Option<Blamed> {
+fn blamed(front: &Front, request: &Request, used: u64, why: Why) -> Option<Blamed> {
     let is_blamable = request.sent > 0 && !matches!(request.origin, Origin::Verify(_));
     is_blamable.then(|| Blamed {
         key: request.key(&front.secret),
@@ -73,7 +104,7 @@ fn blamed(front: &Front, request: &Request, used: u64) -> Option<Blamed> {
         id: request.id(),
         sent: request.sent as u64 + request.body.passed,
         answered: request.reply.bytes,
-        reused: used > 1,
+        unread: used > 1 && why == Why::Unread,
     })
 }
 

@@ -16,6 +16,7 @@ use crate::dispatch;
 use crate::ending::refuse;
 use crate::intake;
 use crate::keys::{ClientKey, PoolId, RequestKey};
+use crate::limits::{BACKLOG_HIGH, BACKLOG_LOW};
 use crate::notes;
 use crate::pace;
 use crate::place::Reason;
@@ -23,7 +24,7 @@ use crate::poller::{Interest, Token};
 use crate::request::{Origin, Request, State};
 use crate::state::{Client, Front, READ_MAX};
 use crate::uploads;
-use crate::visitor::{self, BACKLOG_HIGH, WRITE_STALL, Written};
+use crate::visitor::{self, WRITE_STALL, Written};
 
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 64;
@@ -410,13 +411,13 @@ pub(crate) fn flush(front: &mut Front, key: ClientKey) {
         }
     }
     let Some(client) = front.clients.get(key) else { return };
-    if client.out.len() - client.out_at <= visitor::BACKLOG_LOW {
+    if client.out.len() - client.out_at <= BACKLOG_LOW {
         pace::listen(front, key);
     }
     let Some(client) = front.clients.get_mut(key) else { return };
     let left = client.out.len() - client.out_at;
     if !client.streams.is_empty() {
-        let streams = if left <= visitor::BACKLOG_LOW { client.streams.clone() } else { Vec::new() };
+        let streams = if left <= BACKLOG_LOW { client.streams.clone() } else { Vec::new() };
         for (_, request) in streams {
             pace::answer_on(front, request);
         }

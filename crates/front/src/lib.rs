@@ -23,6 +23,7 @@ mod http;
 mod intake;
 mod keys;
 mod lanes;
+mod limits;
 mod load;
 mod notes;
 mod orders;
@@ -55,8 +56,7 @@ use crate::state::Front;
 /// The channel, the poller, listeners, and a worker's next connection.
 const FDS_OWN: usize = 100;
 
-/// The fd by which the front inherits its channel.
-pub const CHANNEL: i32 = 3;
+pub use sys::CHANNEL;
 
 /// The front as a process: serves the supervisor at the other end of fd [`CHANNEL`].
 ///

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use steadfast_proto::front::{self, FromFront, Protocol, ToFront, WORKERS_MAX, WorkerState};
 
-use crate::broken;
+use crate::broken::{self, Why};
 use crate::clients;
 use crate::dispatch;
 use crate::http;
@@ -277,7 +277,7 @@ fn gone(front: &mut Front, id: u64) {
         // A grandchild may hold the connection open: its end is not waited for.
         let is_still = front.lanes.get(*lane).is_some_and(|lane| lane.request.is_some() && lane.request == request);
         if is_still {
-            broken::ended(front, *lane, "its worker has died");
+            broken::ended(front, *lane, Why::Died);
         }
     }
     workers::tell_served(front, key);

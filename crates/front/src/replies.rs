@@ -7,18 +7,19 @@ use rustix::net::RecvFlags;
 use steadfast_proto::fcgi::response::Answer;
 use steadfast_proto::front::NoteKind;
 
-use crate::broken;
+use crate::broken::{self, Why};
 use crate::cgi::Found;
 use crate::ending::{Outcome, finish, refuse};
 use crate::keys::{LaneKey, RequestKey};
 use crate::lanes;
+use crate::limits::BACKLOG_HIGH;
 use crate::notes;
 use crate::pace;
 use crate::place::Reason;
 use crate::request::Origin;
 use crate::state::{Front, Lane, READ_MAX};
 use crate::verify;
-use crate::visitor::{self, BACKLOG_HIGH};
+use crate::visitor;
 use crate::workers;
 
 /// Reads of one connection in one turn.
@@ -90,7 +91,7 @@ fn read(front: &mut Front, key: LaneKey) {
         let read = rustix::net::recv(fd.as_fd(), &mut scratch[..], RecvFlags::DONTWAIT);
         let fed = match read {
             Ok((0, _)) => {
-                broken::ended(front, key, "it closed the connection without an end of its answer");
+                broken::ended(front, key, Why::Closed);
                 Fed::Over
             }
             Ok((taken, _)) => {
@@ -108,7 +109,7 @@ fn read(front: &mut Front, key: LaneKey) {
                 Fed::Over
             }
             Err(error) => {
-                broken::ended(front, key, &format!("its connection broke: {error}"));
+                broken::ended(front, key, if error == Errno::CONNRESET { Why::Unread } else { Why::Broke });
                 Fed::Over
             }
         };
@@ -202,7 +203,7 @@ fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32, 
     let Some(request) = front.requests.get(key) else { return Fed::Over };
     if request.reply.bytes == 0 {
         // FCGI.pm does so when Perl dies: it counts as a death, and the process follows as a rule.
-        broken::ended(front, lane, "it ended its answer without a byte of it");
+        broken::ended(front, lane, Why::Empty);
         return Fed::Over;
     }
     if !request.reply.is_released {

@@ -5,7 +5,8 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::net::SocketType;
 
-use crate::CHANNEL;
+/// The fd by which the front inherits its channel.
+pub const CHANNEL: i32 = 3;
 
 /// The channel that the supervisor left at [`CHANNEL`].
 pub(crate) fn channel() -> Result<OwnedFd, String> {

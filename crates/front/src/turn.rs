@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::broken::{self, Why};
 use crate::channel::Received;
 use crate::clients;
 use crate::dues;
@@ -158,6 +159,5 @@ fn forsake(front: &mut Front, key: ClientKey) {
 }
 
 fn abandon(front: &mut Front, key: LaneKey) {
-    let why = "the front could not go on with its answer";
-    let _ = catch_unwind(AssertUnwindSafe(|| crate::broken::ended(front, key, why)));
+    let _ = catch_unwind(AssertUnwindSafe(|| broken::ended(front, key, Why::Ours)));
 }

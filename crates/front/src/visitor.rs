@@ -11,16 +11,13 @@ use steadfast_proto::front::NoteKind;
 
 use crate::cgi;
 use crate::keys::{ClientKey, RequestKey};
+use crate::limits::BACKLOG_LOW;
 use crate::notes;
 use crate::place::{self, Reason};
 use crate::poller::{Interest, Token};
 use crate::request::{Method, Origin};
 use crate::state::Front;
 
-/// A worker is read from while its visitor has less than this to take.
-pub(crate) const BACKLOG_HIGH: usize = 256 * 1024;
-/// It is read from again when the visitor has less than this.
-pub(crate) const BACKLOG_LOW: usize = 64 * 1024;
 /// A connection on which an answer broke off ends so soon, whatever else it carries.
 const BROKEN: Duration = Duration::from_secs(1);
 /// So much of the answer to a verify request is looked at.

@@ -364,10 +364,11 @@ pub struct Blamed {
     pub sent: u64,
     /// Bytes of an answer that came.
     pub answered: u64,
-    /// It went over a connection that had carried others: a worker that left by itself with 0 and answered nothing has
-    /// not seen it, as a rule (php-cgi closes after its last request, at the moment when the next one is written).
+    /// It went over a connection that had carried others, and the worker's end was closed before all of it was read
+    /// (ECONNRESET): a worker that left by itself with 0 has not begun it. php-cgi closes after its last request, at the
+    /// moment when the next one is written.
     #[serde(default)]
-    pub reused: bool,
+    pub unread: bool,
 }
 
 /// Something for the log about one request; the supervisor is the only writer of logs.

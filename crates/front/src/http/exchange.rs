@@ -16,8 +16,8 @@ use slotmap::SlotMap;
 use super::door::Pump;
 use super::{ExchangeKey, PoolId};
 use crate::cgi;
+use crate::limits::{BACKLOG_HIGH, BACKLOG_LOW};
 use crate::place;
-use crate::visitor::{BACKLOG_HIGH, BACKLOG_LOW};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// An answer's pieces are gathered up to this, so that many small ones are few large ones.

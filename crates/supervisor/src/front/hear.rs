@@ -187,6 +187,9 @@ fn blamed(shell: &mut Shell, worker: WorkerId, request: Option<front::Blamed>) {
     if !was_asked {
         return;
     }
+    // A program that recycles itself had not begun what it left unread.
+    let has_left = shell.corpses.get(&worker).is_some_and(|corpse| corpse.ended.0 == Some(0));
+    let request = request.filter(|request| !(has_left && request.unread && request.answered == 0));
     let request = request.map(|request| (RequestKey(request.key), clean(&request.line)));
     if let Some((key, line)) = &request
         && let Some(corpse) = shell.corpses.get_mut(&worker)

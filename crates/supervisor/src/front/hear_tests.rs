@@ -12,7 +12,7 @@ use crate::shell::Corpse;
 use crate::timers::Timer;
 
 fn blame(worker: u64, line: &str) -> FromFront {
-    let request = Blamed { key: 7, line: line.into(), id: "a".into(), sent: 1, answered: 0, reused: false };
+    let request = Blamed { key: 7, line: line.into(), id: "a".into(), sent: 1, answered: 0, unread: false };
     FromFront::Blame { worker, request: Some(request) }
 }
 
@@ -152,6 +152,23 @@ fn blame_is_believed_once_and_only_when_asked_for() {
     // Without the front that had it nobody can know.
     tell::gone(&mut stage.shell, worker, life + 1);
     assert_eq!(stage.hear(), [Fact::Blamed { worker, request: None }]);
+}
+
+#[test]
+fn a_program_that_recycles_itself_is_not_blamed_for_what_it_left_unread() {
+    for (code, unread, is_blamed) in [(0, true, false), (0, false, true), (3, true, true)] {
+        let mut stage = Stage::with_front();
+        let worker = admitted_worker(&mut stage, 3);
+        let life = stage.shell.front.serving();
+        let corpse = Corpse { pool: Some(POOL), ended: (Some(code), None), ..Corpse::default() };
+        stage.shell.corpses.insert(worker, corpse);
+        tell::gone(&mut stage.shell, worker, life);
+        let FromFront::Blame { request: Some(request), .. } = blame(3, "GET /x") else { panic!("a request") };
+        let request = Some(Blamed { unread, ..request });
+        let expected = is_blamed.then_some(RequestKey(7));
+        let facts = stage.says(&FromFront::Blame { worker: 3, request });
+        assert_eq!(facts, [Fact::Blamed { worker, request: expected }], "code {code}, unread {unread}");
+    }
 }
 
 #[test]
