@@ -9,6 +9,7 @@
  *   /header?back=N             length and CRC-32 of the request's X-Large; N bytes of X-Large come back
  *   /sleep?ms=N  /leak?mb=N  /stderr?text=T  /crash[?signal=N]
  *   /exit?code=N               (not in PHP)
+ *   /crash?say=TEXT            says so on stderr, the process's own, and crashes (in C only)
  *   /half?bytes=N              promises N bytes, sends half of them and is gone by SIGKILL
  *   /early?bytes=N[&read=1]    answers N bytes before it reads the body, which it reads then, or not at all
  *   /raw                       the body is the whole answer, head included, as it is (not in PHP)
@@ -163,6 +164,7 @@ static void handle(FCGX_Request *request) {
     if (IS("/header")) return header(request);
     if (IS("/early")) return early(request);
     if (IS("/raw")) return raw(request);
+    if (IS("/crash") && *query(request, "say")) dprintf(2, "%s\n", query(request, "say"));
     if (IS("/crash")) die_by(number(request, "signal") ? (int)number(request, "signal") : SIGSEGV);
     if (IS("/exit")) _exit((int)number(request, "code") & 255);
     if (IS("/sleep")) sleep_for(number(request, "ms") / 1000.0);
