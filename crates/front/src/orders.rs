@@ -43,6 +43,7 @@ pub(crate) fn carry_out(front: &mut Front, message: ToFront, fds: Vec<OwnedFd>) 
                 workers::alter(front, key, Standing::Admitted);
                 front.channel.send(&FromFront::Admitted { worker });
                 dispatch::serve(front, pool);
+                hang_up_unused(front, key);
                 // Who is still needed is told at once, so that a pool grows at the speed of its workers.
                 load::ask_again(front, pool);
             }
@@ -74,6 +75,17 @@ pub(crate) fn carry_out(front: &mut Front, message: ToFront, fds: Vec<OwnedFd>) 
         }
         ToFront::Report { number } => report(front, number),
         ToFront::Leave { within_ms } => leave(front, Duration::from_millis(within_ms)),
+    }
+}
+
+/// Closes a connection that has shown that its worker accepts and carries nothing yet. libfcgi polls a silent connection
+/// for two seconds, and a TERM at that moment makes it spin for ever; in accept it heeds TERM.
+fn hang_up_unused(front: &mut Front, key: WorkerKey) {
+    let Some(worker) = front.workers.get(key) else { return };
+    for lane in worker.lanes.clone() {
+        if front.lanes.get(lane).is_some_and(|lane| lane.used == 0 && lane.request.is_none()) {
+            lanes::close(front, lane);
+        }
     }
 }
 

@@ -194,7 +194,7 @@ fn an_early_answer_to_a_large_upload_leaves_the_connection_usable() {
     let bytes = post("/upload", &vec![b'x'; 3_000_000]);
     let mut writer = client.stream.try_clone().expect("a second handle");
     let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes).expect("it is read away"));
-    while worker.record().expect("a record").0 != kind::STDIN {}
+    while worker.next_record().0 != kind::STDIN {}
     worker.page("enough");
     assert_eq!(client.page().expect("an answer").text(), "enough");
     sender.join().expect("sent");

@@ -218,10 +218,7 @@ impl Worker {
         let mut params = Vec::new();
         let mut body = Vec::new();
         loop {
-            let Some((kind, _, content)) = self.record() else {
-                self.stream = None;
-                continue;
-            };
+            let (kind, _, content) = self.next_record();
             match kind {
                 kind::PARAMS => params.extend_from_slice(&content),
                 kind::STDIN if content.is_empty() => break,
@@ -232,6 +229,16 @@ impl Worker {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let pairs = steadfast_proto::fcgi::params::pairs(&params).map(|pair| pair.expect("whole pairs"));
         Got { params: pairs.map(|(name, value)| (text(name), text(value))).collect(), body }
+    }
+
+    /// The next record, over a new connection where the old one has ended before it.
+    pub fn next_record(&mut self) -> (u8, u16, Vec<u8>) {
+        loop {
+            match self.record() {
+                Some(record) => return record,
+                None => self.stream = None,
+            }
+        }
     }
 
     /// One record: its kind, id and content. `None`: the connection ended before it.
