@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,6 +23,32 @@ pub enum Address {
     Unix(PathBuf),
     /// A TCP address.
     Tcp(SocketAddr),
+}
+
+impl Address {
+    /// How many connections to it there are now, by /proc/net: of TCP (version 4) those that are established, of a
+    /// unix socket all that were accepted in its directory, because it may have been bound by another name.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let read = |table| std::fs::read_to_string(format!("/proc/net/{table}")).expect("the kernel has it");
+        let of = |text: String, is_one: &dyn Fn(&[&str]) -> bool| {
+            text.lines().filter(|line| is_one(&line.split_whitespace().collect::<Vec<_>>())).count()
+        };
+        match self {
+            Address::Unix(path) => of(read("unix"), &|fields| {
+                let [.., state, _inode, bound] = fields else { return false };
+                // SS_CONNECTED
+                *state == "03" && Path::new(bound).parent() == path.parent()
+            }),
+            Address::Tcp(SocketAddr::V4(address)) => {
+                let ip = u32::from_ne_bytes(address.ip().octets());
+                let local = format!("{ip:08X}:{:04X}", address.port());
+                // TCP_ESTABLISHED
+                of(read("tcp"), &|fields| fields.get(1) == Some(&local.as_str()) && fields.get(3) == Some(&"01"))
+            }
+            Address::Tcp(SocketAddr::V6(address)) => panic!("{address}: nobody counts those here"),
+        }
+    }
 }
 
 /// One request.
