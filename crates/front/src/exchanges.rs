@@ -9,6 +9,7 @@ use crate::ending::refuse;
 use crate::http::{ExchangeKey, Fact, Length};
 use crate::intake;
 use crate::keys::RequestKey;
+use crate::notes;
 use crate::pace;
 use crate::place::Reason;
 use crate::request::{Origin, Request};
@@ -55,6 +56,9 @@ fn happened(front: &mut Front, fact: Fact) {
             if let Some(key) = find(front, exchange) {
                 abort::gone(front, key);
             }
+        }
+        Fact::Bug { message } => {
+            notes::warn(front, None, format!("a connection was closed because of a bug in the front: {message}"));
         }
         Fact::Taken { exchange } => {
             if let Some(key) = find(front, exchange) {

@@ -99,7 +99,7 @@ pub fn serve(channel: OwnedFd) -> Result<(), String> {
         listeners: Default::default(),
         last_listener: 0,
         clients: Default::default(),
-        http: Http::new(now),
+        http: Http::new(),
         exchanges: Default::default(),
         lanes: Default::default(),
         workers: Default::default(),

@@ -197,6 +197,11 @@ pub(crate) fn plain(reason: Reason) -> Page {
     page(reason, "", None, HTML)
 }
 
+/// A page that no pool has a say in, with the request's id.
+pub(crate) fn with_id(reason: Reason, id: &str) -> Page {
+    page(reason, id, None, HTML)
+}
+
 fn page(reason: Reason, id: &str, given: Option<Bytes>, content_type: &str) -> Page {
     // It goes into headers: whatever it is, it cannot end one.
     let id: String = id.chars().filter(|letter| letter.is_ascii_graphic()).collect();

@@ -173,8 +173,7 @@ fn stdout(front: &mut Front, key: RequestKey, bytes: &[u8]) -> Result<(), String
     let Some(request) = front.requests.get_mut(key) else { return Ok(()) };
     request.reply.bytes += bytes.len() as u64;
     if request.reply.is_released {
-        visitor::push(front, key, bytes);
-        return Ok(());
+        return visitor::push(front, key, bytes);
     }
     let reply = &mut request.reply;
     let is_first = reply.head.is_empty();
@@ -213,7 +212,9 @@ fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32, 
     let has_body = request.body.seen > 0 || !request.body.is_complete || request.sent < request.wire.len();
     let origin = request.origin;
     let Some(worker) = front.lanes.get(lane).map(|lane| lane.worker) else { return Fed::Over };
-    visitor::end(front, key, app_status);
+    if let Err(why) = visitor::end(front, key, app_status) {
+        return nonsense(front, lane, Some(key), &why);
+    }
     let keeps = is_open && !has_body;
     if let Origin::Verify(_) = origin {
         lanes::free(front, lane, keeps);

@@ -85,7 +85,7 @@ fn hear(front: &mut Front, ready: Ready) {
                 uploads::writable(front, key);
             }
         }
-        Token::Http(key) => front.http.ready(key, ready.readable, ready.writable),
+        Token::Http(key) => front.http.ready(key, ready.readable, ready.writable, ready.ended),
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn release(front: &mut Front, key: RequestKey, bytes: &[u8], at: usiz
             request.reply.is_released = true;
             let id = request.id();
             front.http.head(exchange, parsed, &id);
-            front.http.push(exchange, rest);
+            front.http.push(exchange, rest).map_err(|error| error.to_string())?;
         }
         Origin::Verify(_) => {
             request.reply.is_released = true;
@@ -68,18 +68,22 @@ pub(crate) fn release(front: &mut Front, key: RequestKey, bytes: &[u8], at: usiz
 }
 
 /// Passes on more of the body.
-pub(crate) fn push(front: &mut Front, key: RequestKey, bytes: &[u8]) {
-    let Some(request) = front.requests.get_mut(key) else { return };
+///
+/// # Errors
+/// When it is not what its head has promised to an HTTP client.
+pub(crate) fn push(front: &mut Front, key: RequestKey, bytes: &[u8]) -> Result<(), String> {
+    let Some(request) = front.requests.get_mut(key) else { return Ok(()) };
     match request.origin {
         Origin::Fastcgi { client, id } => {
             if let Some(client) = front.clients.get_mut(client) {
                 encode::stream(&mut client.out, kind::STDOUT, id, bytes);
             }
         }
-        Origin::Http(exchange) => front.http.push(exchange, bytes),
+        Origin::Http(exchange) => return front.http.push(exchange, bytes).map_err(|error| error.to_string()),
         Origin::Verify(_) => keep(&mut request.reply.head, bytes),
         Origin::Gone => {}
     }
+    Ok(())
 }
 
 /// Keeps as much of the answer to a verify request as is looked at.
@@ -105,8 +109,11 @@ pub(crate) fn stderr(front: &mut Front, key: RequestKey, bytes: &[u8]) {
 }
 
 /// The answer is complete.
-pub(crate) fn end(front: &mut Front, key: RequestKey, app_status: u32) {
-    let Some(request) = front.requests.get(key) else { return };
+///
+/// # Errors
+/// When it is not what its head has promised to an HTTP client.
+pub(crate) fn end(front: &mut Front, key: RequestKey, app_status: u32) -> Result<(), String> {
+    let Some(request) = front.requests.get(key) else { return Ok(()) };
     match request.origin {
         Origin::Fastcgi { client, id } => {
             if let Some(client) = front.clients.get_mut(client) {
@@ -114,9 +121,10 @@ pub(crate) fn end(front: &mut Front, key: RequestKey, app_status: u32) {
                 encode::end_request(&mut client.out, id, app_status, status::REQUEST_COMPLETE);
             }
         }
-        Origin::Http(exchange) => front.http.end(exchange),
+        Origin::Http(exchange) => return front.http.end(exchange).map_err(|error| error.to_string()),
         Origin::Verify(_) | Origin::Gone => {}
     }
+    Ok(())
 }
 
 /// The answer has broken off after its head: the visitor must not take it for complete, so its connection ends without
