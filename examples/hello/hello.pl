@@ -68,7 +68,7 @@ sub decode {
 
 sub answer {
     my ($params) = @_;
-    my $path = $params->{SCRIPT_NAME} // '/';
+    my ($path) = split /[?]/, $params->{REQUEST_URI} // '/';
     if ($path eq '/crash') { kill SEGV => $$; sleep 1 }    # as a bug in a C library would
     if ($path eq '/exit')  { print STDERR "hello.pl: somebody asked for /exit\n"; exit 3 }
     sleep 2 if $path eq '/slow';
