@@ -165,6 +165,12 @@ impl Http {
         self.connections.len()
     }
 
+    /// How many of them do without hyper.
+    #[cfg(test)]
+    pub(super) fn parked(&self) -> usize {
+        self.connections.values().filter(|connection| connection.is_parked()).count()
+    }
+
     /// How many of them are a pool's.
     pub(crate) fn len_of(&self, pool: PoolId) -> usize {
         self.pools.get(&pool).copied().unwrap_or(0)
@@ -212,7 +218,7 @@ impl Http {
     }
 
     /// The answer has broken off, and the exchange is over: its visitor must not take it for complete. If nothing of it
-    /// has gone, they get 502; without a head their connection is closed.
+    /// has gone, they get 502.
     pub(crate) fn cut(&mut self, exchange: ExchangeKey) {
         self.speak(exchange, spoil);
     }
@@ -281,7 +287,7 @@ fn over(exchange: &mut Exchange) {
 
 /// What the worker answered must not be taken for an answer.
 fn spoil(exchange: &mut Exchange) {
-    if exchange.head.is_some() {
+    if exchange.is_undecided() {
         let id = exchange.id.clone();
         answer::with_page(exchange, &place::with_id(Reason::BadAnswer, &id));
     } else {

@@ -160,6 +160,12 @@ impl Connection {
         exchange.map_or(0, |exchange| exchange.queue.len() + shared.socket.unwritten)
     }
 
+    /// Whether it does without hyper.
+    #[cfg(test)]
+    pub(super) fn is_parked(&self) -> bool {
+        self.driver.is_none()
+    }
+
     /// Asks to be run.
     pub(super) fn wake(&self) {
         self.waker.wake_by_ref();

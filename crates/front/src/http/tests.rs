@@ -116,9 +116,9 @@ fn a_kept_connection_may_idle_and_costs_little_then() {
         let (text, ended) = scene.hears();
         assert!(text.ends_with("content-length: 5\r\n\r\nhello") || text.ends_with("\r\n\r\nhello"), "{text}");
         assert!(!ended && text.contains("content-length: 5\r\n"), "{text}");
-        // hyper is dropped meanwhile, and made anew.
+        assert_eq!(scene.http.parked(), 0, "more may follow at once");
         assert!(scene.passes(70).is_empty());
-        assert_eq!(scene.http.len(), 1);
+        assert_eq!((scene.http.len(), scene.http.parked()), (1, 1));
     }
     scene.passes(10);
     assert_eq!(scene.http.len(), 0);
@@ -230,6 +230,34 @@ fn what_is_said_of_an_exchange_that_is_over_reaches_nobody() {
     scene.answers(second, b"two");
     let (text, ended) = scene.hears();
     assert!(text.ends_with("two") && !text.contains("evil") && !ended, "{text}");
+}
+
+#[test]
+fn what_is_cut_before_anything_has_gone_is_a_502_and_after_that_no_end() {
+    for (has_head, has_gone) in [(false, false), (true, false), (true, true)] {
+        let mut scene = Scene::new();
+        let exchange = scene.asks(GET);
+        if has_head {
+            scene.http.head(exchange, cgi::parse(b"A: b\n\n").expect("a head"), "id-1");
+            scene.http.push(exchange, b"half").expect("nothing is promised");
+        }
+        if has_gone {
+            scene.run();
+        }
+        scene.http.cut(exchange);
+        assert!(scene.run().is_empty(), "the core knows");
+        let (text, ended) = scene.hears();
+        if has_gone {
+            assert!(text.ends_with("4\r\nhalf\r\n") && ended, "{text}");
+        } else {
+            assert!(
+                text.starts_with("HTTP/1.1 502 ") && text.ends_with("</html>\n") && !text.contains("half"),
+                "{text}"
+            );
+        }
+        scene.passes(100);
+        assert_eq!(scene.http.len(), 0);
+    }
 }
 
 #[test]
