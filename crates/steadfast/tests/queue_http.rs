@@ -317,16 +317,17 @@ fn a_body_that_is_not_as_long_as_promised_is_cut() {
     for head in ["Content-Length: 100\r\n\r\nbody", "Content-Length: 4\r\n\r\nbody and HTTP/1.1 200 OK\r\n\r\n"] {
         let mut visitor = Visitor::connect(own.address).expect("it listens");
         visitor.write(&Ask::post("/raw", head.as_bytes()).bytes()).expect("it reads");
-        // It may be cut before its first byte is on the way.
-        if let Ok(answer) = visitor.read("POST") {
-            let is_refused = answer.status == 502;
-            assert!(is_refused || answer.text() == "body", "{head:?}: {} {}", answer.status, answer.text());
-            assert!(is_refused || head.contains(": 4\r\n"), "{head:?}: it looks whole");
-            assert!(visitor.is_closed().unwrap_or(true) || is_refused, "{head:?}: more follows");
+        // It may be refused or cut before its first byte is on the way.
+        if let Ok(answer) = visitor.read("POST")
+            && answer.status != 502
+        {
+            assert_eq!((answer.status, answer.text().as_str()), (200, "body"), "{head:?}");
+            assert!(head.contains(": 4\r\n"), "{head:?}: it looks whole");
+            assert!(visitor.is_closed().unwrap_or(true), "{head:?}: more follows");
         }
     }
     let half = Ask::get("/half?bytes=300000").send(own.address);
-    half.expect_err("half an answer must not look whole");
+    assert!(half.as_ref().map_or(true, |answer| answer.status == 502), "half an answer looks whole: {half:?}");
     own.end();
 }
 

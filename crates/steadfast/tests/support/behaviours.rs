@@ -197,7 +197,13 @@ impl Site {
     pub fn client_aborts(&self) {
         let mut asking = Visitor::connect(self.address).expect("it listens");
         let bytes = Ask::post("/echo", &lines(300_000)).bytes();
-        asking.write(&bytes[..100_000]).expect("it reads");
+        let asked = match self.server {
+            // While it has more of one body in hand than fits, Debian's 2.6.12 answers 500 to whoever would share the
+            // connection, with an internal error (IH) of its own; compare haproxy issue 2568.
+            Some(Server::HaproxyMultiplexing) => 8_000,
+            _ => 100_000,
+        };
+        asking.write(&bytes[..asked]).expect("it reads");
         asking.reset();
         let mut waiting = Visitor::connect(self.address).expect("it listens");
         waiting.write(&Ask::get("/sleep?ms=300").bytes()).expect("it reads");
@@ -205,7 +211,7 @@ impl Site {
         let mut reading = Visitor::connect(self.address).expect("it listens");
         reading.write(&Ask::get("/big?bytes=3000000").bytes()).expect("it reads");
         let head = reading.read_head().unwrap_or_else(|error| panic!("{self:?}: {error}"));
-        assert_eq!(head.status, 200, "{self:?}");
+        assert_eq!(head.status, 200, "{self:?}: {:?}", head.headers);
         reading.reset();
         for _ in 0..6 {
             assert_eq!(self.good(&Ask::get("/hello")).text(), "hello\n", "{self:?}");

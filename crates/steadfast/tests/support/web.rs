@@ -285,8 +285,11 @@ fastcgi.server = ( \".{}\" => (( {pool}, \"check-local\" => \"disable\" )) )
             "global
     maxconn 500
     nbthread 1
+    log stdout format raw local0
 {user}defaults
     mode http
+    log global
+    option httplog
     timeout connect 5s
     timeout client 60s
     timeout server 60s
