@@ -28,10 +28,14 @@ use crate::visitor::{self, WRITE_STALL, Written};
 
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 64;
+/// More than any backlog that people ask for.
+const BACKLOG_MAX: usize = 16_384;
 /// Reads of one connection in one turn.
 const READS: usize = 4;
 /// A connection that has never said anything is closed after so long.
 const FIRST_BYTE: Duration = Duration::from_secs(75);
+/// While the front leaves, a connection that has said nothing yet has so long to say what it was made for.
+const LAST_WORD: Duration = Duration::from_millis(250);
 /// A request's head must be complete so long after its first byte.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// A body must move within this.
@@ -49,21 +53,34 @@ const MULTIPLEXED: u32 = 128;
 /// Bytes of parameters of one request.
 const PARAMS_MAX: usize = 256 * 1024;
 
-/// Somebody connects.
-pub(crate) fn accept(front: &mut Front, number: u32) {
+/// All that wait at a listener are let in: they came before it was closed. At most as many as a backlog may have.
+pub(crate) fn accept_rest(front: &mut Front, number: u32) {
+    for _ in 0..BACKLOG_MAX / ACCEPTS {
+        if !accept(front, number) {
+            return;
+        }
+    }
+}
+
+/// Somebody connects. Whether more may wait.
+pub(crate) fn accept(front: &mut Front, number: u32) -> bool {
     for _ in 0..ACCEPTS {
         let used = front.clients.len() + front.http.len() + front.lanes.len();
-        let Some((pool_id, listener)) = front.listeners.get(&number).copied() else { return };
-        let Some(pool) = front.pools.get(&pool_id) else { return };
-        let Some(listener) = pool.listeners.get(&listener) else { return };
+        let Some((pool_id, listener)) = front.listeners.get(&number).copied() else { return false };
+        let Some(pool) = front.pools.get(&pool_id) else { return false };
+        let Some(listener) = pool.listeners.get(&listener) else { return false };
         if used >= front.fds_max {
-            return stop_accepting(front, pool_id, Errno::MFILE);
+            stop_accepting(front, pool_id, Errno::MFILE);
+            return false;
         }
         let fd = match accept_with(&listener.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(fd) => fd,
             Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => continue,
-            Err(Errno::AGAIN) => return,
-            Err(error) => return stop_accepting(front, pool_id, error),
+            Err(Errno::AGAIN) => return false,
+            Err(error) => {
+                stop_accepting(front, pool_id, error);
+                return false;
+            }
         };
         let peer = rustix::net::getpeername(&fd).ok().flatten().and_then(|at| std::net::SocketAddr::try_from(at).ok());
         if let Some(peer) = peer {
@@ -87,6 +104,7 @@ pub(crate) fn accept(front: &mut Front, number: u32) {
             _ => welcome(front, pool_id, fd),
         }
     }
+    true
 }
 
 /// There is no fd left, or no memory: whoever is idle makes room, and the others wait in the backlog.
@@ -220,7 +238,8 @@ fn is_paused(front: &Front, client: &Client) -> bool {
 }
 
 /// Sets the deadline that fits what the connection does.
-fn rearm(front: &mut Front, key: ClientKey) {
+pub(crate) fn rearm(front: &mut Front, key: ClientKey) {
+    let first_byte = if front.leaves_by.is_some() { LAST_WORD } else { FIRST_BYTE };
     let Some(client) = front.clients.get(key) else { return };
     if client.is_lingering {
         return;
@@ -234,7 +253,7 @@ fn rearm(front: &mut Front, key: ClientKey) {
         until(client.taken + WRITE_STALL);
     }
     if !client.has_spoken {
-        until(client.heard + FIRST_BYTE);
+        until(client.heard + first_byte);
     } else if !client.is_readable {
         // What is unread is not the client's fault.
         for request in client.streams.iter().filter_map(|(_, key)| front.requests.get(*key)) {

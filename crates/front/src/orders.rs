@@ -210,7 +210,9 @@ pub(crate) fn bury(front: &mut Front, id: PoolId) {
 
 /// Closes connections that have nothing in hand: all of them, or a pool's.
 fn drop_idle(front: &mut Front, pool: Option<PoolId>) {
-    let is_idle = |client: &Client| client.streams.is_empty() && client.out.is_empty();
+    let leaves = front.leaves_by.is_some();
+    let is_idle =
+        |client: &Client| client.streams.is_empty() && client.out.is_empty() && (client.has_spoken || !leaves);
     let is_meant = |client: &Client| pool.is_none_or(|pool| client.pool == pool);
     let idle = front.clients.iter().filter(|(_, client)| is_idle(client) && is_meant(client));
     let idle: Vec<ClientKey> = idle.map(|(key, _)| key).collect();
@@ -347,6 +349,10 @@ pub(crate) fn leave(front: &mut Front, within: Duration) {
         return;
     }
     front.leaves_by = Some(front.now + within);
+    let numbers: Vec<u32> = front.listeners.keys().copied().collect();
+    for number in numbers {
+        clients::accept_rest(front, number);
+    }
     clients::hear_listeners(front, false);
     for pool in front.pools.values_mut() {
         // Whoever connects from now on is refused by the kernel, or accepted by our successor.
@@ -354,5 +360,11 @@ pub(crate) fn leave(front: &mut Front, within: Duration) {
     }
     front.listeners.clear();
     front.http.shut(None);
+    // Who has just connected is about to ask, as web servers do at once.
+    let silent = front.clients.iter().filter(|(_, client)| !client.has_spoken);
+    let silent: Vec<ClientKey> = silent.map(|(key, _)| key).collect();
+    for key in silent {
+        clients::rearm(front, key);
+    }
     drop_idle(front, None);
 }

@@ -68,7 +68,10 @@ fn turn(front: &mut Front, ready: &[Ready]) {
 fn hear(front: &mut Front, ready: Ready) {
     match ready.token {
         Token::Channel => listen(front),
-        Token::Listener(number) => clients::accept(front, number),
+        Token::Listener(number) => {
+            // The rest is heard of again.
+            let _more = clients::accept(front, number);
+        }
         Token::Client(key) => {
             if ready.writable && front.clients.get(key).is_some_and(|client| client.is_write_heard) {
                 clients::flush(front, key);

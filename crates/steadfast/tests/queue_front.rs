@@ -53,7 +53,7 @@ fn kill(daemon: &Daemon) -> Instant {
 /// Half of the requests are POSTs.
 fn mixed(number: u64) -> Request {
     let request = Request::get(&format!("/sleep?ms=2&number={number}"));
-    if number % 2 == 0 { request } else { request.body(b"order=1") }
+    if number.is_multiple_of(2) { request } else { request.body(b"order=1") }
 }
 
 /// Whoever is lost was in hand when a front died, and nobody else is.
@@ -93,7 +93,7 @@ fn alone_a_front_killed_under_load_refuses_nobody_and_runs_nothing_twice() {
     let pool = daemon.pool("site");
     assert_eq!((&pool["breaker"]["state"], &pool["breaker"]["failures"]), (&"closed".into(), &0.0.into()), "{pool}");
     let exits = daemon.lines().iter().filter(|line| line.name() == "front-exited").count() as u64;
-    assert!(exits >= 1 && exits <= TIMES, "{}", tail(&mut daemon));
+    assert!((1..=TIMES).contains(&exits), "{}", tail(&mut daemon));
     let slowest = all.iter().filter(|told| told.is_good()).map(|told| told.took).max().unwrap_or_default();
     eprintln!("{TIMES} kills: {told}; counted lost {}, slowest answer {slowest:?}", pool["requests"]["lost"]);
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));

@@ -310,5 +310,11 @@ pub(crate) fn stop(shell: &mut Shell) {
     let longest = shell.pools.iter().filter_map(|pool| settings::stop_timeout(&pool.plan.config)).max();
     let within = longest.map_or(Duration::ZERO, |longest| longest - (longest / 4).min(Duration::from_secs(1)));
     shell.timers.clear(Timer::FrontStart);
+    // Whoever comes from now on finds nobody; whoever has come is still let in by the front, and served.
+    for pool in shell.pools.iter().filter(|pool| settings::is_queued(&pool.plan.config)) {
+        for socket in &pool.plan.sockets {
+            socket.listener.borrow().unlink();
+        }
+    }
     leave(shell, within);
 }
