@@ -193,6 +193,17 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, BadHead> {
     Ok(Head { status, reason, headers, content_length })
 }
 
+/// What a web server gets of an answer that begins as HTTP does (`HTTP/1.1 404 Not Found`): a `Status:` in that place.
+/// FastCGI knows no such line, and web servers do with it what they like (research/fastcgi.md, A.3). The beginning, and
+/// the rest.
+pub(crate) fn translated(bytes: &[u8]) -> (&'static [u8], &[u8]) {
+    let space = if bytes.starts_with(b"HTTP/") { bytes.iter().position(|byte| *byte == b' ') } else { None };
+    match space {
+        Some(space) if !bytes[..space].contains(&b'\n') => (b"Status:", &bytes[space..]),
+        _ => (b"", bytes),
+    }
+}
+
 fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     head.split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))

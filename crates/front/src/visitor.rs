@@ -47,6 +47,8 @@ pub(crate) fn release(front: &mut Front, key: RequestKey, bytes: &[u8], at: usiz
         Origin::Fastcgi { client, id } => {
             request.reply.is_released = true;
             if let Some(client) = front.clients.get_mut(client) {
+                let (status, bytes) = cgi::translated(bytes);
+                encode::stream(&mut client.out, kind::STDOUT, id, status);
                 encode::stream(&mut client.out, kind::STDOUT, id, bytes);
             }
         }

@@ -250,3 +250,15 @@ fn bytes_behind_an_end_are_nobodys_answer() {
     worker.page("second");
     assert_eq!(two.page().expect("an answer").text(), "second");
 }
+
+#[test]
+fn an_answer_that_begins_as_http_does_has_a_status_for_web_servers() {
+    let mut scene = Scene::new(pool());
+    let mut worker = scene.worker();
+    let mut client = scene.client();
+    client.send(&get("/"));
+    worker.request();
+    worker.answer("HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n\r\nnowhere");
+    let page = client.page().expect("an answer");
+    assert_eq!((page.status(), page.text()), (404, "nowhere".to_owned()));
+}
