@@ -197,8 +197,7 @@ impl Policy {
                 self.zygote(now, zygote, out, |p, t| p.zygote_exited(t, zygote, broken))
             }
             Event::Blamed { worker, request } => {
-                let waits = |pool: &&Pool| pool.charges.iter().any(|charge| charge.worker.id() == worker);
-                let id = self.pools.values().find(waits).map(|pool| pool.id)?;
+                let id = self.charging(worker)?;
                 self.order(now, id, out, |p, t| p.blamed(t, worker, request))
             }
             Event::WorkerSpawned { .. }
@@ -264,9 +263,10 @@ impl Policy {
             Event::WorkerReady { worker } => self.worker(now, worker, out, |p, t| p.became_ready(t, worker)),
             Event::WorkerVerified { worker } => self.worker(now, worker, out, |p, t| p.verified(t, worker)),
             Event::VerificationFailed { worker } => self.worker(now, worker, out, |p, t| p.unverified(t, worker)),
-            Event::WorkerServed { worker, requests } => {
-                self.worker(now, worker, out, |p, t| p.served(t, worker, requests))
-            }
+            Event::WorkerServed { worker, requests } => match self.charging(worker) {
+                Some(id) => self.order(now, id, out, |p, t| p.served_late(t, worker, requests)),
+                None => self.worker(now, worker, out, |p, t| p.served(t, worker, requests)),
+            },
             Event::WorkerDrained { worker } => self.worker(now, worker, out, |p, t| p.drained(t, worker)),
             Event::WorkerFailed { worker } => self.worker(now, worker, out, |p, t| p.said(t, worker, Word::Failed)),
             Event::WorkerBroken { worker } => self.worker(now, worker, out, |p, t| p.said(t, worker, Word::Broken)),
@@ -295,6 +295,12 @@ impl Policy {
         act: impl FnOnce(&mut Pool, &mut Turn<'_>),
     ) -> Option<PoolId> {
         self.with(now, id, out, act).map(|()| id)
+    }
+
+    /// The pool in which the charge for this dead worker waits for the front's word.
+    fn charging(&self, worker: WorkerId) -> Option<PoolId> {
+        let waits = |pool: &&Pool| pool.charges.iter().any(|charge| charge.worker.id() == worker);
+        self.pools.values().find(waits).map(|pool| pool.id)
     }
 
     fn worker(

@@ -154,6 +154,18 @@ impl Pool {
         }
     }
 
+    /// What a dead worker had served, told while its charge waits: it may have left in the same moment.
+    pub(crate) fn served_late(&mut self, turn: &mut Turn<'_>, id: WorkerId, requests: u64) {
+        let Some(charge) = self.charges.iter_mut().find(|charge| charge.worker.id() == id) else {
+            return;
+        };
+        charge.worker.served = charge.worker.served.saturating_add(requests);
+        let (generation, files) = (charge.worker.place.generation, charge.worker.files);
+        if requests > 0 {
+            self.credit(turn, generation, files, requests);
+        }
+    }
+
     /// Books served requests with everything that trusts service and not uptime.
     pub(crate) fn credit(&mut self, turn: &mut Turn<'_>, id: crate::ids::GenerationId, files: Files, requests: u64) {
         let (max, rules) = (self.max, turn.rules);

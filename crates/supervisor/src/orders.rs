@@ -2,7 +2,7 @@
 
 use steadfast_policy::command::{Command, Source};
 use steadfast_policy::event::{Event as Fact, Files, SpawnFault};
-use steadfast_policy::ids::PoolId;
+use steadfast_policy::ids::{PoolId, WorkerId};
 
 use crate::events::event::Event;
 use crate::events::kind::Kind;
@@ -12,6 +12,7 @@ use crate::report;
 use crate::shell::Shell;
 use crate::start;
 use crate::timers::Timer;
+use crate::workers::Stage;
 
 /// The exit code when a pool with `then = "exit"` gave up.
 const NOTHING_SERVES: u8 = 69;
@@ -31,10 +32,7 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         Command::VerifyWorker { worker } => tell::verify(shell, worker),
         Command::AdmitWorker { worker } => tell::admit(shell, worker),
         Command::DrainWorker { worker } => tell::drain(shell, worker),
-        Command::TerminateWorker { worker } => {
-            leaving::terminate(shell, worker);
-            tell::withdraw(shell, worker);
-        }
+        Command::TerminateWorker { worker } => terminate(shell, worker),
         Command::KillWorker { worker } => leaving::kill(shell, worker),
         Command::Report(note) => report::report(shell, note),
         Command::ForgetPool { pool } => forget(shell, pool),
@@ -46,6 +44,21 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         Command::ReleaseRequest { pool, request } => tell::release(shell, pool, request),
         // No figures of this version ask for a zygote, and the policy does not order one.
         Command::StartZygote { .. } | Command::QuitZygote { .. } | Command::KillZygote { .. } => {}
+    }
+}
+
+/// SIGTERM, but not yet to a worker that holds the front's first connection: libfcgi polls one that is silent for two
+/// seconds, and a TERM at that moment makes it spin until it is killed. The front closes it, and TERM follows its word;
+/// without one the policy orders it again.
+fn terminate(shell: &mut Shell, id: WorkerId) {
+    let waits = |shell: &Shell, is_leaving: bool| {
+        let queued = shell.workers.get(id).and_then(|worker| worker.queued.as_ref());
+        queued.is_some_and(|queued| queued.stage == Stage::Offered && queued.is_leaving == is_leaving)
+    };
+    let was_waiting = waits(shell, false);
+    tell::withdraw(shell, id);
+    if !(was_waiting && waits(shell, true)) {
+        leaving::terminate(shell, id);
     }
 }
 

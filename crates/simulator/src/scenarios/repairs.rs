@@ -31,6 +31,7 @@ scenarios!(
     a_dependency_may_say_how_long_it_is_away,
     exit_zero_after_service_is_recycling,
     exit_zero_before_service_weighs_a_quarter,
+    service_that_is_told_after_the_end_counts,
     a_mass_death_of_idle_workers_is_one_failure,
     a_productive_death_weighs_nothing,
     a_death_before_ready_is_early,
@@ -314,6 +315,20 @@ fn exit_zero_after_service_is_recycling(rules: Rules) -> Outcome {
     let recycled =
         |note: &Note| matches!(note, Note::WorkerExited { class: Class::Recycled, weight, .. } if weight.is_none());
     ensure!(stage.notes(0, recycled) == 40, "{} recycled", stage.notes(0, recycled));
+    Ok(())
+}
+
+fn service_that_is_told_after_the_end_counts(rules: Rules) -> Outcome {
+    let mut stage = Stage::new(rules, &queue(2, 2));
+    stage.pass(1_000);
+    let worker = stage.last();
+    stage.die(worker, Exit::Code(0));
+    stage.serve(worker, 1);
+    stage.tell(Event::Blamed { worker, request: None });
+    stage.pass(1_000);
+    let recycled =
+        |note: &Note| matches!(note, Note::WorkerExited { class: Class::Recycled, weight, .. } if weight.is_none());
+    ensure!(stage.notes(0, recycled) == 1, "it is not taken for recycling");
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::front::judge::{closed, condemn, watch_answers};
 use crate::front::notes;
 use crate::front::state::Asked;
 use crate::front::tell;
+use crate::leaving;
 use crate::output::escape;
 use crate::readiness;
 use crate::shell::Shell;
@@ -62,7 +63,7 @@ fn said(shell: &mut Shell, message: FromFront) {
         FromFront::VerifyFailed { worker, why } => verified(shell, WorkerId(worker), Some(why)),
         FromFront::WorkerServed { worker, requests } => {
             let worker = WorkerId(worker);
-            if admitted(shell, worker).is_some() {
+            if admitted(shell, worker).is_some() || is_asked_for(shell, worker) {
                 shell.facts.push_back(Fact::WorkerServed { worker, requests: requests.min(SERVED_MAX) });
             }
         }
@@ -72,6 +73,10 @@ fn said(shell: &mut Shell, message: FromFront) {
                 && queued.is_leaving
                 && !std::mem::replace(&mut queued.is_free, true)
             {
+                if queued.stage == Stage::Offered {
+                    // Its TERM has waited for this.
+                    leaving::terminate(shell, worker);
+                }
                 shell.facts.push_back(Fact::WorkerDrained { worker });
             }
         }
@@ -137,6 +142,12 @@ fn given(shell: &mut Shell, id: WorkerId) -> Option<&mut Queued> {
 /// One that it may give requests.
 fn admitted(shell: &mut Shell, id: WorkerId) -> Option<&mut Queued> {
     given(shell, id).filter(|queued| matches!(queued.stage, Stage::Admit { .. }))
+}
+
+/// A worker that has died, and of which the front has still to say what it had in hand.
+fn is_asked_for(shell: &Shell, id: WorkerId) -> bool {
+    let asked = shell.front.life.iter().flat_map(|life| &life.asked);
+    asked.into_iter().any(|(asked, _)| *asked == Asked::Gone(id))
 }
 
 fn verified(shell: &mut Shell, worker: WorkerId, failure: Option<String>) {

@@ -3,13 +3,16 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use steadfast_policy::command::Command;
 use steadfast_proto::front::{Blamed, Counters, Load as Sample, Note, NoteKind, Requests, ToFront};
 
 use super::*;
 use crate::front::fixture::{POOL, Stage};
 use crate::front::{process, tell};
+use crate::orders;
 use crate::shell::Corpse;
 use crate::timers::Timer;
+use crate::workers::Leave;
 
 fn blame(worker: u64, line: &str) -> FromFront {
     let request = Blamed { key: 7, line: line.into(), id: "a".into(), sent: 1, answered: 0, unread: false };
@@ -101,6 +104,47 @@ fn a_worker_goes_its_way_from_the_offer_to_the_end() {
     assert_eq!(stage.told(), [ToFront::WorkerWithdraw { worker: 3 }]);
     assert_eq!(stage.says(&FromFront::WorkerFree { worker: 3 }), [Fact::WorkerDrained { worker }]);
     assert_eq!(stage.says(&FromFront::WorkerFree { worker: 3 }), [], "once");
+}
+
+/// Whoever serves and leaves in the same moment has served: the front's word comes after the death, and before its word
+/// on what was in hand.
+#[test]
+fn what_a_dead_worker_had_served_is_heard_until_the_front_has_had_its_say() {
+    let mut stage = Stage::with_front();
+    let worker = admitted_worker(&mut stage, 3);
+    let life = stage.shell.front.serving();
+    stage.shell.workers.remove(worker);
+    let served = FromFront::WorkerServed { worker: 3, requests: 2 };
+    assert_eq!(stage.says(&served), [], "nobody has asked about it");
+    tell::gone(&mut stage.shell, worker, life);
+    assert_eq!(stage.says(&served), [Fact::WorkerServed { worker, requests: 2 }]);
+    let blame = FromFront::Blame { worker: 3, request: None };
+    assert_eq!(stage.says(&blame), [Fact::Blamed { worker, request: None }]);
+    assert_eq!(stage.says(&served), [], "that was its last word");
+}
+
+/// A worker that is sent away before anybody has admitted it gets its TERM when the front has closed its connection, or
+/// when it is ordered again.
+#[test]
+fn term_waits_until_the_first_connection_is_closed() {
+    for is_answered in [true, false] {
+        let mut stage = Stage::with_front();
+        let worker = stage.worker(3);
+        tell::offer(&mut stage.shell, worker);
+        stage.told();
+        let pid = stage.shell.workers.get(worker).expect("it is there").pid;
+        orders::carry_out(&mut stage.shell, Command::TerminateWorker { worker });
+        assert_eq!(stage.told(), [ToFront::WorkerWithdraw { worker: 3 }]);
+        let got_term = |stage: &Stage| stage.shell.workers.get(worker).is_none_or(|worker| worker.leave != Leave::No);
+        assert!(!got_term(&stage), "{pid}: TERM came before its time");
+        if is_answered {
+            assert_eq!(stage.says(&FromFront::WorkerFree { worker: 3 }), [Fact::WorkerDrained { worker }]);
+        } else {
+            orders::carry_out(&mut stage.shell, Command::TerminateWorker { worker });
+            assert_eq!(stage.told(), [], "once");
+        }
+        assert!(got_term(&stage), "{pid}: no TERM");
+    }
 }
 
 #[test]
