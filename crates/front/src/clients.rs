@@ -112,8 +112,13 @@ fn stop_accepting(front: &mut Front, pool: PoolId, error: Errno) {
     if front.accept_again.is_none() {
         notes::warn(front, Some(pool), format!("no connection can be accepted: {error}; trying again"));
     }
-    let idle = front.clients.iter().find(|(_, client)| client.streams.is_empty() && client.out.is_empty());
-    if let Some(key) = idle.map(|(key, _)| key) {
+    let idle = front.clients.iter().filter(|(_, client)| client.streams.is_empty() && client.out.is_empty());
+    // Those who have never said anything go first, the longest silent of them, and more than one: else a crowd of them
+    // lets in twenty others a second. Of those that may be a web server's kept ones a single one goes.
+    let mut idle: Vec<_> = idle.map(|(key, client)| (client.has_spoken, client.heard, key)).collect();
+    idle.sort_unstable_by_key(|(has_spoken, heard, _)| (*has_spoken, *heard));
+    let silent = idle.iter().take_while(|(has_spoken, ..)| !has_spoken).count();
+    for (.., key) in idle.into_iter().take(silent.clamp(1, ACCEPTS)) {
         close(front, key);
     }
     hear_listeners(front, false);
