@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::apps::Language;
 use support::behaviours::{Site, lines, sum};
-use support::conditions::tail;
+use support::conditions::{is_soon, tail};
 use support::daemon::{Config, Daemon, Pool};
 use support::http::{Answer, Ask, Visitor};
 use support::loopback;
@@ -328,6 +328,9 @@ fn a_body_that_is_not_as_long_as_promised_is_cut() {
     }
     let half = Ask::get("/half?bytes=300000").send(own.address);
     assert!(half.as_ref().map_or(true, |answer| answer.status == 502), "half an answer looks whole: {half:?}");
+    // /half has cost a worker.
+    let is_whole = is_soon(|| own.daemon.pool("c")["workers"]["idle"] == 2);
+    assert!(is_whole, "{}", own.daemon.pool("c"));
     own.end();
 }
 
