@@ -19,6 +19,9 @@ const PAIRS_MAX: usize = 1024;
 const NAME_MAX: usize = 1024;
 /// An id of the client's is no longer.
 const ID_MAX: usize = 128;
+/// Behind so many parameters it is no longer looked up whether a header really came before: that would take the square
+/// of their number.
+const LOOKUPS_MAX: usize = 64;
 
 const HEADER: &[u8] = b"HTTP_";
 const PROXY: &[u8] = b"HTTP_PROXY";
@@ -27,7 +30,7 @@ const LENGTH: &[u8] = b"CONTENT_LENGTH";
 
 /// Reads what the front must know: method, length, whether something must be mended.
 pub(crate) fn scan(request: &mut Request, trust: bool) -> Result<(), Reason> {
-    let mut seen = 0u64;
+    let mut seen = 0u128;
     let mut length: Option<&[u8]> = None;
     let mut count = 0;
     let (mut method, mut mend, mut id) = (None, false, None);
@@ -39,8 +42,8 @@ pub(crate) fn scan(request: &mut Request, trust: bool) -> Result<(), Reason> {
         }
         if name.starts_with(HEADER) {
             let bit = 1 << bloom(name);
-            // Two names may share a bit: mending them changes nothing then.
-            mend |= seen & bit != 0;
+            // Two names may share a bit. Mending changes nothing then, but costs more than all the rest.
+            mend |= seen & bit != 0 && (count > LOOKUPS_MAX || is_among(name, &request.params, count - 1));
             seen |= bit;
             if name == PROXY {
                 mend = true;
@@ -100,11 +103,14 @@ pub(crate) fn seal(request: &mut Request, id: &str, mut wire: Vec<u8>) -> Result
     Ok(())
 }
 
-/// Where a name stands among 64: its length and three of its letters tell the usual headers apart.
+/// Whether a header is one of the first so many.
+fn is_among(header: &[u8], params: &[u8], first: usize) -> bool {
+    pairs(params).take(first).any(|pair| pair.is_ok_and(|(name, _)| name == header))
+}
+
+/// Where a name stands among 128 (FNV-1a).
 fn bloom(name: &[u8]) -> u32 {
-    let letter = |at: usize| u32::from(name.get(at).copied().unwrap_or(0));
-    let length = u32::try_from(name.len()).unwrap_or(0);
-    (length.wrapping_mul(7) ^ letter(5).wrapping_mul(31) ^ letter(7).wrapping_mul(17) ^ letter(10)) % 64
+    name.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)) >> 25
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
@@ -214,6 +220,41 @@ mod tests {
             ("HTTP_X_REQUEST_ID", "id-1"),
         ];
         assert_eq!(kept, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn what_a_browser_sends_needs_no_mending() {
+        let names = "HOST USER_AGENT ACCEPT ACCEPT_LANGUAGE ACCEPT_ENCODING REFERER COOKIE CONNECTION PRIORITY \
+                     UPGRADE_INSECURE_REQUESTS SEC_FETCH_DEST SEC_FETCH_MODE SEC_FETCH_SITE SEC_FETCH_USER CACHE_CONTROL \
+                     IF_MODIFIED_SINCE IF_NONE_MATCH X_FORWARDED_FOR X_FORWARDED_PROTO X_FORWARDED_HOST X_REAL_IP";
+        let names: Vec<String> = names.split_whitespace().map(|name| format!("HTTP_{name}")).collect();
+        let mut all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+        all.push(("REQUEST_METHOD", "GET"));
+        let mut once = request(&all);
+        scan(&mut once, false).expect("a request that makes sense");
+        assert!(!once.needs_mending);
+        for name in &names {
+            let mut twice = request(&all);
+            push_pair(&mut twice.params, name.as_bytes(), b"y").expect("short");
+            scan(&mut twice, false).expect("a request that makes sense");
+            assert!(twice.needs_mending, "{name} came twice");
+        }
+    }
+
+    #[test]
+    fn two_headers_that_share_a_bit_are_not_one_that_came_twice() {
+        assert_eq!(bloom(b"HTTP_X_1"), bloom(b"HTTP_X_2"), "choose others");
+        let mut both = request(&[("REQUEST_METHOD", "GET"), ("HTTP_X_1", "x"), ("HTTP_X_2", "x")]);
+        scan(&mut both, false).expect("a request that makes sense");
+        assert!(!both.needs_mending);
+    }
+
+    #[test]
+    fn a_header_that_comes_twice_behind_many_others_is_joined() {
+        let many: Vec<String> = (0..500).map(|number| format!("HTTP_X_{number}")).collect();
+        let mut all: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "x")).collect();
+        all.extend([("REQUEST_METHOD", "GET"), ("HTTP_X_7", "y")]);
+        assert!(sealed(&all).contains(&("HTTP_X_7".to_owned(), "x, y".to_owned())));
     }
 
     #[test]
