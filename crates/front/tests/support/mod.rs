@@ -115,6 +115,28 @@ impl Scene {
         }
     }
 
+    /// Returns when the front has been through everything that it had been given.
+    pub fn turn(&mut self) {
+        self.tell(&ToFront::Report { number: 0 });
+        self.expect("reported", |message| *message == FromFront::Reported { number: 0 });
+    }
+
+    /// Writes until all is written, or the front takes no more: it has had three turns, and no byte went. How many went.
+    pub fn pour(&mut self, stream: &UnixStream, bytes: &[u8]) -> usize {
+        let (mut sent, mut turns) = (0, 0);
+        while sent < bytes.len() && turns < 3 {
+            match rustix::net::send(stream, &bytes[sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(taken) => (sent, turns) = (sent + taken, 0),
+                Err(rustix::io::Errno::AGAIN) => {
+                    self.turn();
+                    turns += 1;
+                }
+                Err(error) => panic!("after {sent} bytes: {error}"),
+            }
+        }
+        sent
+    }
+
     /// The next message, if one comes before `by`.
     pub fn next(&self, by: Instant) -> Option<FromFront> {
         let mut buffer = vec![0; MESSAGE_MAX];
@@ -206,7 +228,12 @@ impl Worker {
     /// Its connection; accepts one if there is none.
     pub fn stream(&mut self) -> &mut UnixStream {
         if self.stream.is_none() {
-            let (stream, _) = self.listener.as_ref().expect("it listens").accept().expect("the front connects");
+            let listener = self.listener.as_ref().expect("it listens");
+            let timeout = rustix::time::Timespec::try_from(PATIENCE).expect("short");
+            let mut fds = [rustix::event::PollFd::new(listener, rustix::event::PollFlags::IN)];
+            let ready = rustix::event::poll(&mut fds, Some(&timeout)).expect("poll");
+            assert!(ready > 0, "nobody connects to worker {}", self.id);
+            let (stream, _) = listener.accept().expect("the front connects");
             stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             self.stream = Some(stream);
         }
@@ -238,6 +265,13 @@ impl Worker {
                 Some(record) => return record,
                 None => self.stream = None,
             }
+        }
+    }
+
+    /// Waits for the beginning of a request; connections that end before it are accepted anew.
+    pub fn begun(&mut self) {
+        while self.record().is_none() {
+            self.stream = None;
         }
     }
 
