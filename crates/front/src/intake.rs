@@ -23,6 +23,9 @@ const ID_MAX: usize = 128;
 /// of their number.
 const LOOKUPS_MAX: usize = 64;
 
+/// Heads and padding of the records around them.
+const RECORDS: usize = 96;
+
 const HEADER: &[u8] = b"HTTP_";
 const PROXY: &[u8] = b"HTTP_PROXY";
 const REQUEST_ID: &[u8] = b"HTTP_X_REQUEST_ID";
@@ -88,6 +91,7 @@ pub(crate) fn seal(request: &mut Request, id: &str, mut wire: Vec<u8>) -> Result
     let id = request.trusted_id.as_deref().unwrap_or(id);
     push_pair(&mut request.params, REQUEST_ID, id.as_bytes()).map_err(|_| Reason::HeadersTooLarge)?;
     wire.clear();
+    wire.reserve(request.params.len() + body.kept.len() + RECORDS);
     encode::begin_request(&mut wire, 1, request.role, true);
     encode::params(&mut wire, 1, &request.params).map_err(|_| Reason::HeadersTooLarge)?;
     if body.is_complete {

@@ -22,6 +22,8 @@ use crate::state::Front;
 const BROKEN: Duration = Duration::from_secs(1);
 /// So much of the answer to a verify request is looked at.
 const VERIFY_MAX: usize = 1024 * 1024;
+/// Heads and padding of the records of a small answer.
+const RECORDS: usize = 64;
 /// A client that takes nothing for so long is gone.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,10 @@ pub(crate) fn release(front: &mut Front, key: RequestKey, bytes: &[u8], at: usiz
         Origin::Fastcgi { client, id } => {
             request.reply.is_released = true;
             if let Some(client) = front.clients.get_mut(client) {
+                if client.out.capacity() == 0 {
+                    client.out = front.spare.pop().unwrap_or_default();
+                }
+                client.out.reserve(bytes.len() + RECORDS);
                 let (status, bytes) = cgi::translated(bytes);
                 encode::stream(&mut client.out, kind::STDOUT, id, status);
                 encode::stream(&mut client.out, kind::STDOUT, id, bytes);
