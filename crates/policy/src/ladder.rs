@@ -178,7 +178,8 @@ impl Pool {
         let Some(old) = self.generations.get(&to) else {
             return false;
         };
-        let environment = old.last_trouble.is_some_and(|at| at >= started);
+        // Who attacks, or what is broken elsewhere, was there shortly before the deploy as well.
+        let environment = old.last_trouble.is_some_and(|at| at.after(PROBATION) >= started);
         if environment && turn.hold(Rule::RollbackNotEnvironment) {
             return false;
         }
