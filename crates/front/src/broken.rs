@@ -104,7 +104,7 @@ fn blamed(front: &Front, request: &Request, used: u64, why: Why) -> Option<Blame
         id: request.id(),
         sent: request.sent as u64 + request.body.passed,
         answered: request.reply.bytes,
-        unread: used > 1 && why == Why::Unread,
+        unread: why == Why::Unread && (used > 1 || request.method.is_idempotent()),
     })
 }
 

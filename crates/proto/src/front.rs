@@ -364,9 +364,9 @@ pub struct Blamed {
     pub sent: u64,
     /// Bytes of an answer that came.
     pub answered: u64,
-    /// It went over a connection that had carried others, and the worker's end was closed before all of it was read
-    /// (ECONNRESET): a worker that left by itself with 0 has not begun it. php-cgi closes after its last request, at the
-    /// moment when the next one is written.
+    /// The worker's end was closed before all of it was read (ECONNRESET), over a connection that had carried others, or
+    /// with nothing to read but the head: a worker that left by itself with 0 has not begun it. php-cgi closes after its
+    /// last request, at the moment when the next one is written.
     #[serde(default)]
     pub unread: bool,
 }
