@@ -1,8 +1,12 @@
-/* Starts a program in a world where system calls misbehave: `faults [--trap-kill] [--fork-errno FILE] PROGRAM [ARGUMENT …]`.
+/* Starts a program in a world where system calls misbehave: `faults [--trap-kill] [--fork-errno FILE | --accept-errno FILE] PROGRAM
+ * [ARGUMENT …]`.
  *
  * --trap-kill: kill(2) with 0, 1 or -1 for a pid ends the caller with SIGSYS: no supervisor may ever say that.
  * --fork-errno FILE: while FILE holds a number above 0, the program's own fork and clone fail with that errno, and each
  * such failure appends its CLOCK_MONOTONIC nanoseconds to FILE.refused. What the program starts may fork as it likes.
+ *
+ * --accept-errno FILE: the same for accept4 that is to give a socket that never blocks (a front's, and no worker's), of
+ * all that the program starts and not of itself.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -59,6 +63,18 @@ static void trap_kill(void) {
     if (install(filter, sizeof filter / sizeof *filter, 0) < 0) fail("trap kill");
 }
 
+static int notify_accepts(void) {
+    struct sock_filter filter[] = {
+        LOAD(arch),    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0),     ALLOW,
+        LOAD(nr),      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_accept4, 1, 0),      ALLOW,
+        LOAD(args[3]), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, SOCK_NONBLOCK, 1, 0),   ALLOW,
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+    };
+    int fd = install(filter, sizeof filter / sizeof *filter, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    if (fd < 0) fail("notify about accepts");
+    return fd;
+}
+
 static int notify_forks(void) {
     struct sock_filter filter[] = {
         LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0), ALLOW, LOAD(nr),
@@ -95,7 +111,7 @@ static void note_refusal(const char *path) {
 }
 
 /* Answers for the kernel until nobody lives under the filter. */
-static void decide(int listener, pid_t program, const char *path) {
+static void decide(int listener, pid_t program, int is_own, const char *path) {
     for (;;) {
         struct pollfd event = {.fd = listener, .events = POLLIN};
         if (poll(&event, 1, -1) < 0 && errno == EINTR) continue;
@@ -104,7 +120,7 @@ static void decide(int listener, pid_t program, const char *path) {
         memset(&call, 0, sizeof call);
         if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) != 0) continue;
         struct seccomp_notif_resp answer = {.id = call.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
-        int error = (pid_t)call.pid == program ? wanted(path) : 0;
+        int error = ((pid_t)call.pid == program) == is_own ? wanted(path) : 0;
         if (error > 0) {
             note_refusal(path);
             answer.flags = 0;
@@ -138,7 +154,7 @@ static void send_fd(int to, int fd) {
 }
 
 /* The one who decides is no child of the program, has none of its files open and does not stand in its directory. */
-static void fork_errno(const char *path) {
+static void with_errno(const char *path, int is_fork) {
     int pair[2];
     pid_t program = getpid();
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) fail("socketpair");
@@ -151,10 +167,10 @@ static void fork_errno(const char *path) {
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         for (int fd = 0; fd < 3; fd++) dup2(null, fd);
         close(pair[0]);
-        decide(receive(pair[1]), program, path);
+        decide(receive(pair[1]), program, is_fork, path);
     }
     waitpid(between, NULL, 0);
-    int listener = notify_forks();
+    int listener = is_fork ? notify_forks() : notify_accepts();
     send_fd(pair[0], listener);
     close(listener);
     close(pair[0]);
@@ -165,7 +181,8 @@ int main(int count, char **arguments) {
     int at = 1;
     for (; at < count && arguments[at][0] == '-'; at++) {
         if (strcmp(arguments[at], "--trap-kill") == 0) trap_kill();
-        else if (strcmp(arguments[at], "--fork-errno") == 0 && at + 1 < count) fork_errno(arguments[++at]);
+        else if (strcmp(arguments[at], "--fork-errno") == 0 && at + 1 < count) with_errno(arguments[++at], 1);
+        else if (strcmp(arguments[at], "--accept-errno") == 0 && at + 1 < count) with_errno(arguments[++at], 0);
         else {
             fprintf(stderr, "faults: unknown option %s\n", arguments[at]);
             return 112;

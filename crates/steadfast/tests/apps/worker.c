@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -113,6 +114,36 @@ static void binary(int fd) {
     if (write(fd, text, sizeof text - 1) < 0) return;
 }
 
+/* Takes stack until there is none: the hand that writes beyond its guard page is ended by SIGSEGV. */
+__attribute__((noinline)) static int recurse(volatile int *depth) {
+    volatile char frame[4096];
+    frame[0] = (char)++*depth;
+    return *depth < 0 ? 0 : recurse(depth) + frame[0];
+}
+
+/* Asks the database on a unix socket for a byte, and waits as long as it takes. */
+static void ask_database(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char byte;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path ? path : "");
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0 && read(fd, &byte, 1) < 0) perror("read");
+    close(fd);
+}
+
+/* Dies of so many requests in a hundred as the file CHANCE in its environment says now, if there is one. */
+static void take_chance(void) {
+    static unsigned seed;
+    const char *path = getenv("CHANCE");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    int percent = 0;
+    if (!file) return;
+    if (fscanf(file, "%d", &percent) != 1) percent = 0;
+    fclose(file);
+    if (!seed) seed = (unsigned)getpid();
+    if (rand_r(&seed) % 100 < percent) die_by(SIGSEGV);
+}
+
 /* The request. Gives 0 when the answer is complete. */
 static void handle(FCGX_Request *request) {
     const char *path = FCGX_GetParam("SCRIPT_NAME", request->envp);
@@ -122,7 +153,15 @@ static void handle(FCGX_Request *request) {
     FCGX_Stream *out = request->out;
 #define IS(name) (strcmp(path, name) == 0)
 
+    take_chance();
     if (IS("/segv")) die_by(SIGSEGV);
+    if (IS("/recurse")) {
+        int depth = 0;
+        no_core();
+        FCGX_FPrintF(out, "Content-Type: text/plain\r\n\r\n%d\n", recurse(&depth));
+    }
+    if (IS("/db")) ask_database(getenv("DATABASE"));
+    if (IS("/close-range")) for (int fd = 3; fd < 64; fd++) close(fd);
     if (IS("/abort")) die_by(SIGABRT);
     if (IS("/kill")) die_by(SIGKILL);
     if (IS("/exit")) _exit(atoi(query) & 255);

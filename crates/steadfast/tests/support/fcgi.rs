@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -257,6 +257,31 @@ impl InFlight {
             Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
         };
         Ok(InFlight { stream })
+    }
+
+    /// The next record: its type, its id and its content.
+    ///
+    /// # Errors
+    /// When reading fails or takes too long.
+    pub fn record(&mut self) -> io::Result<(u8, u16, Vec<u8>)> {
+        let mut head = [0; 8];
+        self.stream.read_exact(&mut head)?;
+        let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
+        let mut content = vec![0; length + usize::from(head[6])];
+        self.stream.read_exact(&mut content)?;
+        content.truncate(length);
+        Ok((head[1], u16::from_be_bytes([head[2], head[3]]), content))
+    }
+
+    /// Ends both directions at once: whoever writes to it gets EPIPE.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    pub fn shut_down(&self) -> io::Result<()> {
+        match &self.stream {
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+        }
     }
 
     /// Reads until END_REQUEST; the connection stays open.

@@ -18,6 +18,7 @@ pub mod loopback;
 pub mod nginx;
 pub mod proc;
 pub mod scene;
+pub mod siege;
 pub mod standalone;
 pub mod web;
 pub mod within;
