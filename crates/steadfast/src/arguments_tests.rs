@@ -124,8 +124,22 @@ fn every_verb_of_this_version_is_there_and_no_other() {
     let command = Arguments::command();
     let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
     let expected = [
-        "run", "check", "status", "events", "reload", "stop", "start", "restart", "scale", "drain", "kill", "breaker",
-        "quarantine", "front", "ping", "bench",
+        "run",
+        "check",
+        "status",
+        "events",
+        "reload",
+        "stop",
+        "start",
+        "restart",
+        "scale",
+        "drain",
+        "kill",
+        "breaker",
+        "quarantine",
+        "front",
+        "ping",
+        "bench",
     ];
     assert_eq!(verbs, expected);
 }
