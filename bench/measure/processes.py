@@ -56,6 +56,11 @@ def cpu(pid):
     return (own_user + own_system) / TICKS, (reaped_user + reaped_system) / TICKS
 
 
+def tree_cpu(pid):
+    """CPU seconds of this process, of its reaped children and of all that live below it."""
+    return sum(cpu(pid)) + sum(tree_cpu(child) for child in children(pid))
+
+
 def has_exited(pid):
     """Whether our own child has ended; it is left unreaped, so that its figures can still be read."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -79,13 +84,18 @@ def wait_until(condition, seconds, every=0.01):
 
 
 def stop(pid, seconds=15):
-    """TERM, after a while KILL, then reaps; at last ends what was left behind, all of them our own children by now."""
+    """Ends it; at last ends what was left behind, all of them our own children by now."""
+    end(pid, seconds)
+    while left := children(os.getpid()):
+        for orphan in left:
+            os.kill(orphan, signal.SIGKILL)
+            os.waitpid(orphan, 0)
+
+
+def end(pid, seconds=15):
+    """TERM, after a while KILL, then reaps."""
     if not has_exited(pid):
         os.kill(pid, signal.SIGTERM)
         if not wait_until(lambda: has_exited(pid), seconds):
             os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    while left := children(os.getpid()):
-        for orphan in left:
-            os.kill(orphan, signal.SIGKILL)
-            os.waitpid(orphan, 0)
