@@ -21,6 +21,7 @@ scenarios!(
     one_broken_worker_is_enough_to_go_back,
     there_is_one_way_back_for_each_reload,
     a_fault_of_the_environment_is_no_way_back,
+    what_was_there_before_the_deploy_is_no_way_back,
     the_backoff_of_one_generation_never_delays_another,
     the_predecessor_is_kept_until_the_generation_is_proven,
     a_failure_puts_off_the_proof,
@@ -56,14 +57,19 @@ fn grown(rules: Rules, figures: &Figures) -> Stage {
 /// … and has just admitted so many workers of a new generation.
 fn in_rollout(rules: Rules, workers: u32, admitted: usize) -> Stage {
     let mut stage = grown(rules, &queue(workers, workers));
+    roll_out(&mut stage, admitted);
+    stage
+}
+
+/// A reload until so many of the new ones are admitted.
+fn roll_out(stage: &mut Stage, admitted: usize) {
     stage.reload();
     for _ in 0..200 {
-        if of(&stage, NEW).len() >= admitted && stage.pick(|a| a.generation == NEW && a.admitted).len() >= admitted {
+        if of(stage, NEW).len() >= admitted && stage.pick(|a| a.generation == NEW && a.admitted).len() >= admitted {
             break;
         }
         stage.pass(250);
     }
-    stage
 }
 
 fn a_candidate_that_fails_is_refused(rules: Rules) -> Outcome {
@@ -175,6 +181,19 @@ fn a_fault_of_the_environment_is_no_way_back(rules: Rules) -> Outcome {
     stage.pass(300);
     fail_twice(&mut stage, NEW);
     ensure!(rollbacks(&stage) == 0, "{} rollbacks", rollbacks(&stage));
+    Ok(())
+}
+
+fn what_was_there_before_the_deploy_is_no_way_back(rules: Rules) -> Outcome {
+    for (quiet, expected) in [(1_000, 0), (60_000, 1)] {
+        let mut stage = grown(rules, &queue(6, 6));
+        let old = stage.pick(|a| a.generation == GenerationId(1) && a.admitted);
+        stage.die_with(old[0], Exit::Signal(11), 7);
+        stage.pass(quiet);
+        roll_out(&mut stage, 2);
+        fail_twice(&mut stage, NEW);
+        ensure!(rollbacks(&stage) == expected, "{} rollbacks {quiet} ms after", rollbacks(&stage));
+    }
     Ok(())
 }
 
