@@ -48,18 +48,21 @@ fn during() -> Duration {
 
 /// Kills one worker after the other, whatever it does, until `is_over`; how many.
 fn kill_in_turn(daemon: &Daemon, front: u32, mut is_over: impl FnMut() -> bool) -> u64 {
-    let (begun, mut kills) = (Instant::now(), 0);
+    let (begun, mut turns, mut kills) = (Instant::now(), 0u32, 0);
     while !is_over() {
         // The pause is the rate itself.
-        std::thread::sleep((begun + EVERY * (kills + 1)).saturating_duration_since(Instant::now()));
+        std::thread::sleep((begun + EVERY * (turns + 1)).saturating_duration_since(Instant::now()));
         let mut workers: Vec<u32> =
             proc::children(daemon.pid()).into_iter().filter(|pid| *pid != front && proc::alive(*pid)).collect();
         workers.sort_unstable();
-        let victim = workers[kills as usize % workers.len()];
-        proc::kill(victim, Signal::KILL).expect("a worker of our own supervisor");
-        kills += 1;
+        turns += 1;
+        // On a machine that is busy with something else they may come back more slowly than they die.
+        if let Some(victim) = workers.get(turns as usize % workers.len().max(1)) {
+            proc::kill(*victim, Signal::KILL).expect("a worker of our own supervisor");
+            kills += 1;
+        }
     }
-    u64::from(kills)
+    kills
 }
 
 /// What outside kills must not do.
@@ -97,11 +100,13 @@ fn alone_nothing_is_lost_while_workers_are_killed_five_times_a_second() {
     let kills = kill_in_turn(&daemon, front, || !bench.is_running());
     let measured = bench.finish();
     let pool = daemon.pool("site");
-    assert_eq!(measured.number("/requests/failed"), 0.0, "{}\n{pool}\n{}", measured.0, tail(&mut daemon));
-    let asked = measured.number("/requests/total");
+    // What bench itself had no time to send at its end was never asked.
+    let failed = measured.failures().iter().find(|failure| failure["kind"] != "not-sent");
+    assert!(failed.is_none(), "{}\n{pool}\n{}", measured.0, tail(&mut daemon));
+    let asked = measured.number("/requests/ok");
     assert!(asked >= 900.0 * during().as_secs_f64(), "no thousand a second: {}", measured.0);
     is_whole(&daemon, 4);
-    is_counted(&daemon, measured.number("/requests/total") as u64);
+    is_counted(&daemon, asked as u64);
     let pool = daemon.pool("site");
     assert_unblamed(&pool, kills);
     let retried = pool["requests"]["retried"].as_u64().unwrap_or(0);
