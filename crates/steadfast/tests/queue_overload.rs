@@ -95,6 +95,7 @@ impl Speed {
 }
 
 /// Neighbours may spoil two of three; a front that is too slow spoils each.
+#[allow(clippy::print_stderr)] // the figures, for whoever runs it by hand
 fn assert_kept(mut once: impl FnMut() -> Speed) {
     let mut all = Vec::new();
     for _ in 0..3 {
