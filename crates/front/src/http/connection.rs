@@ -174,7 +174,10 @@ impl Connection {
     /// Closes as soon as nothing is in hand.
     pub(super) fn leave(&mut self) {
         self.is_leaving = true;
+        // Nothing of it is unread, so that its end is no reset, and it need not be waited for.
+        let is_silent = self.state == State::Idle && !self.shared.borrow().socket.is_readable;
         match &mut self.driver {
+            _ if is_silent => self.state = State::Over,
             Some(driver) => driver.as_mut().graceful_shutdown(),
             None if self.state == State::Idle => self.state = State::Over,
             None => {}

@@ -278,3 +278,14 @@ fn a_pool_that_leaves_takes_its_idle_connections_with_it() {
     scene.http.run(scene.now);
     assert_eq!((scene.http.len(), scene.http.len_of(1)), (0, 0));
 }
+
+#[test]
+fn a_connection_that_is_silent_is_not_waited_for() {
+    let mut scene = Scene::new();
+    let exchange = scene.asks(GET);
+    scene.answers(exchange, b"page");
+    assert!(scene.hears().0.ends_with("page"));
+    scene.http.shut(None);
+    scene.run();
+    assert_eq!(scene.http.len(), 0, "the visitor has not even closed");
+}
