@@ -262,3 +262,16 @@ fn an_answer_that_begins_as_http_does_has_a_status_for_web_servers() {
     let page = client.page().expect("an answer");
     assert_eq!((page.status(), page.text()), (404, "nowhere".to_owned()));
 }
+
+#[test]
+fn a_full_pool_can_still_be_asked_whether_the_front_is_there() {
+    let mut config = pool();
+    config.queue_length = 0;
+    let scene = Scene::new(config);
+    let mut client = scene.client();
+    client.send(&get("/"));
+    assert_eq!(client.page().expect("an answer").header("X-Steadfast"), Some("queue-full"));
+    client.send(&request(1, true, &[("REQUEST_METHOD", "GET"), ("STEADFAST_PING", "1")], b""));
+    let page = client.page().expect("an answer");
+    assert_eq!((page.status(), page.header("X-Steadfast"), page.text()), (200, Some("ping"), "pong\n".to_owned()));
+}
