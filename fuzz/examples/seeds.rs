@@ -17,6 +17,11 @@ fn main() -> std::io::Result<()> {
     for (name, cut, wire) in responses() {
         write(&corpus, "fcgi_response", name, cut, &wire)?;
     }
+    for (target, name, bytes) in others() {
+        let directory = corpus.join(target);
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join(name), bytes)?;
+    }
     Ok(())
 }
 
@@ -77,4 +82,60 @@ fn responses() -> Vec<(&'static str, u8, Vec<u8>)> {
     encode::unknown_type(&mut unknown, 9);
     unknown.extend(&plain);
     vec![("plain", 0, plain), ("kept", 7, kept), ("values", 0x85, values), ("unknown", 0x80, unknown)]
+}
+
+/// Lines, packets and files as they are said by us.
+fn others() -> Vec<(&'static str, String, Vec<u8>)> {
+    let link = [
+        r#"{"type":"hello","version":1,"pid":4711,"role":"worker","concurrency":1}"#,
+        r#"{"type":"failed","code":3,"name":"EX_FCGI_ACCEPT","message":"m"}"#,
+        r#"{"type":"unavailable","name":"db","message":"m","retry_after_ms":2000}"#,
+        r#"{"type":"fork-failed","slot":3,"message":"m","errno":11}"#,
+        r#"{"type":"fork","slot":3,"path":"p","stdout":"o","stderr":"e","link":"l"}"#,
+        "{\"type\":\"forked\",\"slot\":3,\"pid\":4711}\n{\"type\":\"term\",\"pid\":4711}\n{\"type\":\"broken\"}",
+        "{\"type\":\"ready\"}\n{\"type\":\"recycle\"}\n{\"type\":\"status\",\"text\":\"t\"}\n{\"type\":\"drain\"}\n{\"type\":\"quit\"}",
+    ];
+    let control = [
+        r#"{"type":"status","pool":"main"}"#,
+        r#"{"type":"events","n":10,"follow":true}"#,
+        r#"{"type":"reload","wait":true,"timeout_ms":5000}"#,
+        r#"{"type":"scale","pool":"main","min":1,"max":2}"#,
+        r#"{"type":"breaker","pool":"main","action":"trip"}"#,
+        r#"{"type":"done","text":"t","ok":true}"#,
+        r#"{"type":"error","code":"usage","message":"m","ok":false}"#,
+    ];
+    let channel = [
+        r#"{"type":"ready","version":1}"#,
+        r#"{"type":"load","pool":1,"idle":1,"busy":1,"waiting":0,"oldest_ms":0,"served":1,"longest_idle":[1,2],"peak":1}"#,
+        r#"{"type":"blame","worker":1,"request":{"key":1,"line":"GET /","id":"x","sent":1,"answered":0}}"#,
+        r#"{"type":"note","kind":"slow","pool":1,"worker":1,"line":"GET /","id":"x","after_ms":1,"message":"m"}"#,
+    ];
+    let heads = ["Status: 404 Not Found\r\nContent-Type: a\r\n\r\n", "Location: /x\n\n", "HTTP/1.1 200 OK\r\n\r\n"];
+    let configs = [
+        include_str!("../../crates/config/tests/full.toml"),
+        include_str!("../../crates/config/tests/interface.toml"),
+        include_str!("../../crates/config/tests/many-errors.toml"),
+    ];
+    let mut all = Vec::new();
+    let mut add = |target, texts: &[&str], prefix: &str| {
+        for (number, text) in texts.iter().enumerate() {
+            all.push((target, format!("seed-{number}"), format!("{prefix}{text}").into_bytes()));
+        }
+    };
+    add("link", &link.map(|line| line), "\x05");
+    add("control", &control, "");
+    add("channel", &channel, "");
+    add("cgi_head", &heads, "\x05");
+    add("config", &configs, "");
+    // Requests as records() understands them: a whole one, and one in its parts.
+    let worker: [&[u8]; 3] = [
+        b"\x07\x00\x05Qabcdbody!\x00\x00",
+        b"\x00\x02\x00\x03\x04Qabc\x06\x00\x07\x05body!\x09\x00\x0b\x01",
+        b"\x21\x02\x00\x06\x00\x07\x05body!\x02\xa0\x0a\x00\x00\x08",
+    ];
+    for (number, bytes) in worker.into_iter().enumerate() {
+        all.push(("worker_connection", format!("seed-{number}"), bytes.to_vec()));
+    }
+    all.push(("fcgi_params", "seed-0".to_owned(), b"\x01\x01ab\x80\0\0\x01\x01xy\0\0".to_vec()));
+    all
 }

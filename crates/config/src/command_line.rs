@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::load::{self, Context, Examined, Loaded};
 use crate::place::Place;
 use crate::pool;
-use crate::queue;
 use crate::report::{Findings, Report};
 use crate::rules;
-use crate::types::{Config, Listen, Mode};
+use crate::types::{Config, Kind, Launch, Listen, Mode};
 use crate::values::{self, Complaint};
+use crate::verify;
 
 /// The arguments of `run -- COMMAND`, as typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct CommandLine {
     pub workers: Option<String>,
     /// `--mode`.
     pub mode: Option<String>,
+    /// `--type`.
+    pub kind: Option<String>,
     /// `--launch`.
     pub launch: Option<String>,
     /// `--verify 'GET /path'`: in queue mode.
@@ -60,7 +62,11 @@ pub fn examine(command_line: &CommandLine, context: &Context) -> Examined {
     }
     let mut pool = pool::with_defaults(&name, command_line.command.clone());
     pool.mode = reader.mode(command_line);
-    reader.read_launch(command_line);
+    if let Some(kind) = &command_line.kind {
+        let kind = reader.read(&["type"], &format!("`--type {kind}`"), || pool::choose_kind(kind));
+        pool::be_of_kind(&mut pool, kind.unwrap_or(Kind::FastCgi));
+    }
+    pool.launch = reader.launch(command_line).unwrap_or(pool.launch);
     pool.listen = reader.listen(command_line, &context.directory);
     let mode = pool.mode;
     if let Some(workers) = &command_line.workers {
@@ -70,14 +76,9 @@ pub fn examine(command_line: &CommandLine, context: &Context) -> Examined {
         };
         pool.workers = reader.read(&["workers"], &format!("`--workers {workers}`"), read).unwrap_or(pool.workers);
     }
-    if let Some(verify) = &command_line.verify {
-        let read =
-            || match mode {
-                Mode::Queue => values::request(verify).map(queue::verify_by),
-                Mode::Direct => Err(Complaint::new("--verify in direct mode is not in this version")
-                    .hint("remove it, or --mode direct")),
-            };
-        pool.verify = reader.read(&["verify"], &format!("`--verify {verify:?}`"), read);
+    if let Some(request) = &command_line.verify {
+        let read = || values::request(request).map(|request| verify::by(request, mode));
+        pool.verify = reader.read(&["verify"], &format!("`--verify {request:?}`"), read);
     }
     if let Some(user) = &command_line.user {
         let read = || match user.as_str() {
@@ -150,14 +151,13 @@ impl Reader {
         mode.unwrap_or(Mode::Queue)
     }
 
-    fn read_launch(&mut self, command_line: &CommandLine) {
-        if let Some(launch) = &command_line.launch {
-            self.read(&["launch"], &format!("`--launch {launch}`"), || pool::choose_launch(launch));
-        }
+    fn launch(&mut self, command_line: &CommandLine) -> Option<Launch> {
         if let Some(ops) = &command_line.ops {
             let refused = || Err::<(), _>(Complaint::new("--ops is not in this version").hint("remove it"));
             self.read(&["ops"], &format!("`--ops {ops}`"), refused);
         }
+        let launch = command_line.launch.as_ref()?;
+        self.read(&["launch"], &format!("`--launch {launch}`"), || pool::choose_launch(launch))
     }
 
     fn listen(&mut self, command_line: &CommandLine, directory: &Path) -> Vec<Listen> {

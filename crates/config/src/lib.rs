@@ -19,3 +19,4 @@ mod queue;
 mod rules;
 mod tree;
 mod values;
+mod verify;

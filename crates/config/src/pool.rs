@@ -10,19 +10,23 @@ use crate::known::{self, Standing};
 use crate::queue;
 use crate::report::Findings;
 use crate::tree::{Table, choice, choose, number, parsed, shortened, string, word};
-use crate::types::{Breaker, ClientAbort, Mode, Pass, Pool, Quarantine, RequestId, Retry, Socket, Then, Workers};
+use crate::types::{
+    Breaker, ClientAbort, Kind, Launch, Mode, Pass, Pool, Quarantine, RequestId, Retry, Socket, Then, Workers,
+};
 use crate::values::{self, Complaint, WORKERS_DEFAULT, WORKERS_MAX, positive};
+use crate::verify;
 
 /// What each word of `mode` means.
 const MODES: &[(&str, Mode)] = &[("queue", Mode::Queue), ("direct", Mode::Direct)];
-const LAUNCHES: &[(&str, ())] = &[("exec", ())];
-const LAUNCHES_LATER: &[(&str, &str)] = &[("zygote", "write `launch = \"exec\"`, or leave it out")];
+const KINDS: &[(&str, Kind)] = &[("fastcgi", Kind::FastCgi), ("cgi", Kind::Cgi)];
+const LAUNCHES: &[(&str, Launch)] = &[("exec", Launch::Exec), ("zygote", Launch::Zygote)];
 
 /// A pool with every default, of which `name` and `command` are known. It has no address yet.
 pub(crate) fn with_defaults(name: &str, command: Vec<String>) -> Pool {
     Pool {
         name: name.to_owned(),
         command,
+        kind: Kind::FastCgi,
         directory: None,
         user: None,
         group: None,
@@ -32,6 +36,7 @@ pub(crate) fn with_defaults(name: &str, command: Vec<String>) -> Pool {
         socket: Socket { mode: 0o660, owner: None, group: None, backlog: 1024 },
         allowed_clients: Vec::new(),
         mode: Mode::Queue,
+        launch: Launch::Exec,
         pass: Pass::Stdin,
         workers: WORKERS_DEFAULT,
         concurrency: 1,
@@ -71,17 +76,14 @@ pub(crate) fn with_defaults(name: &str, command: Vec<String>) -> Pool {
 pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Findings) -> Pool {
     // Where the file's word cannot be read, queue mode stands in for it: it has every key.
     let mode = table.get("mode", choice("mode", MODES, &[]), findings).unwrap_or(Mode::Queue);
-    table.refuse_unknown(known::POOL, |key, standing| refusal(key, standing, mode), findings);
-    table.get(
-        "type",
-        choice("type", &[("fastcgi", ())], &[("cgi", "run a CGI program by fcgiwrap's command")]),
-        findings,
-    );
-    table.get("launch", choice("launch", LAUNCHES, LAUNCHES_LATER), findings);
+    let kind = table.get("type", choice("type", KINDS, &[]), findings).unwrap_or(Kind::FastCgi);
+    table.refuse_unknown(known::POOL, |key, standing| refusal(key, standing, mode, kind), findings);
 
     let command = read_command(table, findings);
     let mut pool = with_defaults(name, command);
     pool.mode = mode;
+    be_of_kind(&mut pool, kind);
+    pool.launch = table.get("launch", choice("launch", LAUNCHES, &[]), findings).unwrap_or(pool.launch);
     pool.directory = Some(match table.get("directory", word, findings) {
         Some(directory) => base.join(directory),
         None => base.to_owned(),
@@ -102,19 +104,31 @@ pub(crate) fn read(name: &str, table: &Table<'_>, base: &Path, findings: &mut Fi
         read_breaker(&mut pool.breaker, &breaker, findings);
     }
     read_codes(&mut pool, table, findings);
+    verify::read(&mut pool, table, findings);
     if mode == Mode::Queue {
         queue::read(&mut pool, table, base, findings);
+    } else if kind == Kind::Cgi {
+        queue::read_request_timeout(&mut pool, table, findings);
     }
     pool
 }
 
-fn refusal(key: &str, standing: Standing, mode: Mode) -> Option<Complaint> {
+/// What is other for a CGI program: its worker hears a client leave, and ends the script of nobody.
+pub(crate) fn be_of_kind(pool: &mut Pool, kind: Kind) {
+    pool.kind = kind;
+    if kind == Kind::Cgi {
+        pool.client_abort = ClientAbort::Cancel;
+    }
+}
+
+fn refusal(key: &str, standing: Standing, mode: Mode, kind: Kind) -> Option<Complaint> {
+    // Our own worker sees to it, whoever accepts.
+    if kind == Kind::Cgi && key == "request-timeout" {
+        return None;
+    }
     let complaint = match (standing, mode) {
         (Standing::Built, _) | (Standing::Queue, Mode::Queue) => return None,
         (Standing::Later, _) => Complaint::new(format!("`{key}` is not in this version")),
-        (Standing::Queue, Mode::Direct) if key == "verify" => {
-            Complaint::new("`verify` in direct mode is not in this version")
-        }
         (Standing::Queue, Mode::Direct) => Complaint::new(format!(
             "`{key}` has no meaning in direct mode: there the workers accept requests themselves"
         )),
@@ -335,7 +349,12 @@ pub(crate) fn choose_mode(text: &str) -> Result<Mode, Complaint> {
     choose("mode", MODES, &[], text)
 }
 
+/// `--type`: as in the file.
+pub(crate) fn choose_kind(text: &str) -> Result<Kind, Complaint> {
+    choose("type", KINDS, &[], text)
+}
+
 /// `--launch`: as in the file.
-pub(crate) fn choose_launch(text: &str) -> Result<(), Complaint> {
-    choose("launch", LAUNCHES, &[("zygote", "write --launch exec, or leave it out")], text)
+pub(crate) fn choose_launch(text: &str) -> Result<Launch, Complaint> {
+    choose("launch", LAUNCHES, &[], text)
 }

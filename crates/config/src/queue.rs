@@ -7,8 +7,8 @@ use toml::de::DeValue;
 
 use crate::known;
 use crate::report::Findings;
-use crate::tree::{Table, choice, number, parsed, string, word};
-use crate::types::{ClientAbort, Every, Fallback, Pool, Quarantine, Queue, RequestId, Retry, Verify};
+use crate::tree::{Table, choice, number, parsed, word};
+use crate::types::{ClientAbort, Fallback, Pool, Quarantine, Queue, RequestId, Retry};
 use crate::values::{self, Complaint, positive};
 
 /// The most requests that one worker takes at a time.
@@ -17,8 +17,6 @@ const CONCURRENCY_MAX: i128 = 1024;
 const LENGTH_MAX: i128 = 65_536;
 /// A worker that lives longer than this many requests lives for ever.
 const REQUESTS_MAX: i128 = 1_000_000_000;
-/// Longest body that a verify request may ask for, in bytes.
-const BODY_MAX: usize = 1024;
 /// Statuses that have no body (RFC 9110): a fallback with one says nothing to anybody.
 const BODILESS: [u16; 3] = [204, 205, 304];
 
@@ -45,25 +43,19 @@ pub(crate) fn read(pool: &mut Pool, table: &Table<'_>, base: &Path, findings: &m
     pool.request_id = table.get("request-id", ids, findings).unwrap_or(pool.request_id);
     let requests = table.get("max-requests", number(0..=REQUESTS_MAX), findings);
     pool.max_requests = requests.filter(|requests: &u64| *requests > 0);
-    let timeout = table.get("request-timeout", parsed(positive, "60s"), findings);
-    pool.request_timeout = timeout.unwrap_or(pool.request_timeout);
+    read_request_timeout(pool, table, findings);
     if let Some(slow) = table.get("slow-request", parsed(values::duration, "5s"), findings) {
         pool.slow_request = Some(slow).filter(|slow| !slow.is_zero());
-    }
-    let name = |name: &str| values::param(name).map(|()| name.to_owned());
-    pool.params = table.map("params", name, line, findings).unwrap_or_default();
-    if let Some(verify) = table.table("verify", findings) {
-        pool.verify = read_verify(&verify, findings);
     }
     if let Some(fallback) = table.table("fallback", findings) {
         read_fallback(&mut pool.fallback, &fallback, base, findings);
     }
 }
 
-/// What verifies a worker by this request where nothing else is said.
-pub(crate) fn verify_by((method, uri): (String, String)) -> Verify {
-    let timeout = Duration::from_secs(10);
-    Verify { method, uri, status: 200, body: String::new(), timeout, every: Every::Each }
+/// How long a request may take: in direct mode only of a CGI program.
+pub(crate) fn read_request_timeout(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
+    let timeout = table.get("request-timeout", parsed(positive, "60s"), findings);
+    pool.request_timeout = timeout.unwrap_or(pool.request_timeout);
 }
 
 fn read_queue(queue: &mut Queue, table: &Table<'_>, findings: &mut Findings) {
@@ -76,43 +68,6 @@ fn read_queue(queue: &mut Queue, table: &Table<'_>, findings: &mut Findings) {
         })
     };
     queue.timeout = table.get("timeout", parsed(timeout, "10s"), findings).unwrap_or(queue.timeout);
-}
-
-fn read_verify(table: &Table<'_>, findings: &mut Findings) -> Option<Verify> {
-    table.refuse_unknown(known::VERIFY, known::no_refusal, findings);
-    table.missing(
-        "request",
-        Complaint::new("a worker is verified by a request, but there is none")
-            .hint("write `request = \"GET /health\"`"),
-        findings,
-    );
-    let request = table.get("request", parsed(values::request, "GET /health"), findings);
-    let timeout = table.get("timeout", parsed(positive, "10s"), findings);
-    let everies = choice("every", &[("each", Every::Each), ("generation", Every::Generation)], &[]);
-    let every = table.get("every", everies, findings);
-    let (mut status, mut body) = (None, None);
-    if let Some(expect) = table.table("expect", findings) {
-        expect.refuse_unknown(known::EXPECT, known::no_refusal, findings);
-        status = expect.get("status", number(100..=599), findings);
-        body = expect.get("body", expected_body, findings);
-    }
-    let mut verify = verify_by(request?);
-    verify.status = status.unwrap_or(verify.status);
-    verify.body = body.unwrap_or(verify.body);
-    verify.timeout = timeout.unwrap_or(verify.timeout);
-    verify.every = every.unwrap_or(verify.every);
-    Some(verify)
-}
-
-fn expected_body(value: &DeValue<'_>) -> Result<String, Complaint> {
-    match string(value)? {
-        body if body.len() > BODY_MAX => Err(Complaint::new(format!(
-            "the expected body has {} bytes, but at most {BODY_MAX} are possible",
-            body.len()
-        ))
-        .hint("a part of the body is enough: a word that stands in a good answer only")),
-        body => Ok(body),
-    }
 }
 
 fn read_fallback(fallback: &mut Fallback, table: &Table<'_>, base: &Path, findings: &mut Findings) {
@@ -128,14 +83,4 @@ fn read_fallback(fallback: &mut Fallback, table: &Table<'_>, base: &Path, findin
     fallback.file = table.get("file", word, findings).map(|file| base.join(file));
     let retry_after = table.get("retry-after", parsed(values::duration, "30s"), findings);
     fallback.retry_after = retry_after.unwrap_or(fallback.retry_after);
-}
-
-/// A string of one line.
-fn line(value: &DeValue<'_>) -> Result<String, Complaint> {
-    match string(value)? {
-        text if text.chars().any(char::is_control) => {
-            Err(Complaint::new("a parameter's value is one line, without control characters"))
-        }
-        text => Ok(text),
-    }
 }

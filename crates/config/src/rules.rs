@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use crate::report::Findings;
-use crate::types::{Breaker, Config, Listen, Mode, Pass, Pool};
+use crate::types::{Breaker, Config, Kind, Launch, Listen, Mode, Pass, Pool};
 
 /// Checks a configuration of which each value is good by itself. Values that are already known to be wrong are left out.
 pub(crate) fn check(config: &Config, findings: &mut Findings) {
@@ -14,6 +14,8 @@ pub(crate) fn check(config: &Config, findings: &mut Findings) {
         if pool.mode == Mode::Queue && !findings.is_broken(&format!("{path}.mode")) {
             check_queue(pool, &path, findings);
         }
+        check_launch(pool, &path, findings);
+        check_verify(pool, &path, findings);
         check_breaker(&pool.breaker, &path, findings);
         check_codes(pool, &path, findings);
         if pool.user.as_deref() == Some("root") {
@@ -25,6 +27,37 @@ pub(crate) fn check(config: &Config, findings: &mut Findings) {
         }
     }
     check_addresses(config, findings);
+}
+
+/// A forked worker cannot be given what sd_listen_fds(3) tells by a pid. A worker that runs CGI programs has nothing to load,
+/// and runs one at a time.
+fn check_launch(pool: &Pool, path: &str, findings: &mut Findings) {
+    let (launch, pass, kind) = (format!("{path}.launch"), format!("{path}.pass"), format!("{path}.type"));
+    if pool.kind == Kind::Cgi && !findings.is_broken(&kind) {
+        if pool.launch == Launch::Zygote && !findings.is_broken(&launch) {
+            findings.error(
+                &launch,
+                "a CGI program is started anew for each request: no zygote can load it before",
+                Some("leave `launch` out".into()),
+            );
+        }
+        let concurrency = format!("{path}.concurrency");
+        if pool.concurrency != 1 && !findings.is_broken(&concurrency) {
+            findings.error(
+                &concurrency,
+                "a worker that runs a CGI program takes one request at a time",
+                Some("leave `concurrency` out, and say how many may run at once by `workers`".into()),
+            );
+        }
+    }
+    let is_known = !findings.is_broken(&launch) && !findings.is_broken(&pass);
+    if pool.launch == Launch::Zygote && pool.pass != Pass::Stdin && is_known {
+        findings.error(
+            &pass,
+            "a zygote's workers find their socket on fd 0: `launch = \"zygote\"` needs `pass = \"stdin\"`",
+            Some("leave `pass` out".into()),
+        );
+    }
 }
 
 fn check_sockets(pool: &Pool, path: &str, is_typed: bool, findings: &mut Findings) {
@@ -110,6 +143,10 @@ fn check_queue(pool: &Pool, path: &str, findings: &mut Findings) {
             findings.error(&format!("{key}[{most}]"), message, None);
         }
     }
+}
+
+/// What goes with verify requests, and with HTTP.
+fn check_verify(pool: &Pool, path: &str, findings: &mut Findings) {
     let params = format!("{path}.params");
     let length: usize = pool.params.iter().map(|(name, value)| name.len() + value.len()).sum();
     if length > PARAMS_BYTES_MAX && !findings.is_broken(&params) {

@@ -74,6 +74,8 @@ pub struct Pool {
     pub name: String,
     /// Program and arguments; never empty.
     pub command: Vec<String>,
+    /// What the command is.
+    pub kind: Kind,
     /// Working directory; `None` is the supervisor's own for `run -- COMMAND`, the config file's directory otherwise.
     pub directory: Option<PathBuf>,
     /// `None` only when not started as root.
@@ -93,6 +95,8 @@ pub struct Pool {
     pub allowed_clients: Vec<IpAddr>,
     /// Who accepts.
     pub mode: Mode,
+    /// How its workers come into being.
+    pub launch: Launch,
     /// How the worker gets its socket.
     pub pass: Pass,
     /// Bounds of the number of workers; in direct mode `min` is `max`.
@@ -112,7 +116,8 @@ pub struct Pool {
     pub request_id: RequestId,
     /// Recycle a worker after so many requests (before the jitter); `None` is never.
     pub max_requests: Option<u64>,
-    /// A worker that takes longer for a request is killed; never zero.
+    /// A worker that takes longer for a request is killed; never zero. Of a CGI program the script is, in direct mode too,
+    /// and the worker lives.
     pub request_timeout: Duration,
     /// A request that takes longer is told of; `None` is never.
     pub slow_request: Option<Duration>,
@@ -171,6 +176,24 @@ pub struct Socket {
     pub group: Option<String>,
     /// listen(2)'s backlog; 1024 by default.
     pub backlog: u32,
+}
+
+/// `type = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A FastCGI program, which is the worker.
+    FastCgi,
+    /// A CGI program, which a worker of ours runs once for each request.
+    Cgi,
+}
+
+/// `launch = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// Each executes the command.
+    Exec,
+    /// The command is executed once, and forks them.
+    Zygote,
 }
 
 /// `mode = …`.

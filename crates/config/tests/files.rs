@@ -7,8 +7,8 @@ use std::time::Duration;
 use steadfast_config::load::{Context, Loaded, load};
 use steadfast_config::report::{Level, Report};
 use steadfast_config::types::{
-    ClientAbort, Every, Fallback, Listen, Log, LogLevel, Mode, Pass, Quarantine, Queue, RequestId, Retry, Then, Verify,
-    Workers,
+    ClientAbort, Every, Fallback, Kind, Launch, Listen, Log, LogLevel, Mode, Pass, Quarantine, Queue, RequestId, Retry,
+    Then, Verify, Workers,
 };
 
 fn here() -> PathBuf {
@@ -494,7 +494,6 @@ fn keys_of_queue_mode_say_so() {
         "max-requests",
         "request-timeout",
         "slow-request",
-        "params",
         "fallback",
     ] {
         let message = error(&pool_with(&format!("{key} = 1")));
@@ -502,14 +501,14 @@ fn keys_of_queue_mode_say_so() {
     }
     let message = error(&pool_with("[pool.a.fallback]\nfile = 3"));
     assert!(message.starts_with("`fallback` has no meaning in direct mode"), "{message}");
-    for text in [pool_with("verify = {}"), pool_with("[pool.a.verify]\nrequest = \"GET /\"")] {
-        assert_eq!(error(&text), "`verify` in direct mode is not in this version");
-    }
+    let verify = pool_with("[pool.a.verify]\nrequest = \"GET /\"");
+    let verified = load_text(verify.clone()).unwrap().config.pools["a"].verify.clone();
+    assert_eq!(verified.map(|verify| verify.every), Some(Every::Generation));
+    let message = error(&format!("{verify}\nevery = \"each\""));
+    assert!(message.starts_with("in direct mode a worker serves from its first moment"), "{message}");
     for lines in [
         "notify = true",
         "status-path = \"/s\"",
-        "type = \"cgi\"",
-        "launch = \"zygote\"",
         "pass = \"server-starter\"",
         "[guard.x]",
         "[ops]",
@@ -520,6 +519,11 @@ fn keys_of_queue_mode_say_so() {
     }
     assert!(load_text(pool_with("type = \"fastcgi\"\nlaunch = \"exec\"")).is_ok());
     assert!(load_text(queue_with("type = \"fastcgi\"\nlaunch = \"exec\"")).is_ok());
+    for text in [pool_with("launch = \"zygote\""), queue_with("launch = \"zygote\"")] {
+        assert_eq!(load_text(text).unwrap().config.pools["a"].launch, Launch::Zygote);
+    }
+    let message = error(&queue_with("launch = \"zygote\"\npass = \"listen-fds\""));
+    assert!(message.contains("on fd 0"), "{message}");
     let report = load_text(pool_with("\nretry = \"never\"")).unwrap_err();
     let [problem] = report.problems() else { panic!("{}", report.render(false)) };
     assert_eq!((problem.line, problem.column), (Some(6), Some(1)));
@@ -596,4 +600,20 @@ fn more_files_than_the_limit_are_refused() {
     }
     let report = load(Path::new("steadfast.toml"), &Context { directory: directory.path().to_owned() }).unwrap_err();
     assert_eq!(messages(&report), ["`include` names more than 256 files"]);
+}
+
+#[test]
+fn a_cgi_program_has_a_timeout_in_both_modes_and_is_ended_when_its_client_leaves() {
+    let read = |text: String| load_text(text).expect("a good file").config.pools["a"].clone();
+    let direct = read(pool_with("type = \"cgi\"\nrequest-timeout = \"5m\""));
+    assert_eq!((direct.kind, direct.request_timeout), (Kind::Cgi, Duration::from_secs(300)));
+    let queued = read(queue_with("type = \"cgi\""));
+    assert_eq!((queued.kind, queued.client_abort), (Kind::Cgi, ClientAbort::Cancel));
+    let finishing = read(queue_with("type = \"cgi\"\nclient-abort = \"finish\""));
+    assert_eq!(finishing.client_abort, ClientAbort::Finish);
+    assert_eq!(read(queue_with("")).kind, Kind::FastCgi);
+    let message = error(&pool_with("type = \"cgi\"\nslow-request = \"5s\""));
+    assert!(message.starts_with("`slow-request` has no meaning in direct mode"), "{message}");
+    assert!(error(&queue_with("type = \"cgi\"\nconcurrency = 2")).contains("one request at a time"));
+    assert!(error(&queue_with("type = \"cgi\"\nlaunch = \"zygote\"")).contains("no zygote can load it"));
 }

@@ -21,9 +21,9 @@ pub(crate) fn gone(front: &mut Front, key: RequestKey) {
     let State::Busy(lane) = request.state else {
         return finish(front, key, Outcome::Aborted);
     };
-    let cancel = front.pools.get(&request.pool).is_some_and(|pool| pool.config.client_abort == ClientAbort::Cancel);
+    let abort = front.pools.get(&request.pool).map_or(ClientAbort::Finish, |pool| pool.config.client_abort);
     let Some(worker) = front.lanes.get(lane).map(|lane| lane.worker) else { return };
-    if cancel {
+    if abort == ClientAbort::Cancel {
         let line = request.line();
         if let Some(worker) = front.workers.get_mut(worker) {
             worker.is_spent = true;
@@ -32,8 +32,9 @@ pub(crate) fn gone(front: &mut Front, key: RequestKey) {
         lanes::free(front, lane, false);
         return finish(front, key, Outcome::Aborted);
     }
-    if !request.body.is_complete {
-        // Fewer bytes than promised tell the worker that its client has died (specification, section 6.2). It lives.
+    if abort == ClientAbort::Close || !request.body.is_complete {
+        // That tells the worker that its client has died, as fewer bytes than promised do (specification, section 6.2). It
+        // lives.
         lanes::free(front, lane, false);
         workers::rest(front, worker, workers::INTERRUPTED);
         finish(front, key, Outcome::Aborted);

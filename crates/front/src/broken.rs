@@ -105,6 +105,7 @@ fn blamed(front: &Front, request: &Request, used: u64, why: Why) -> Option<Blame
         sent: request.sent as u64 + request.body.passed,
         answered: request.reply.bytes,
         unread: why == Why::Unread && (used > 1 || request.method.is_idempotent()),
+        stderr: String::from_utf8_lossy(&request.reply.stderr).into_owned(),
     })
 }
 

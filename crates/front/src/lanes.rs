@@ -9,6 +9,7 @@ use crate::keys::{LaneKey, RequestKey, WorkerKey};
 use crate::poller::{Interest, Poller, Token};
 use crate::request::State;
 use crate::state::{Front, Lane};
+use crate::sys;
 use crate::workers;
 use steadfast_proto::fcgi::response::ResponseDecoder;
 
@@ -44,17 +45,22 @@ pub(crate) fn create(front: &mut Front, worker: WorkerKey, count: u32) -> Vec<La
 pub(crate) fn open(front: &mut Front, key: LaneKey) -> Result<(), Errno> {
     let Some(lane) = front.lanes.get_mut(key) else { return Err(Errno::NOTCONN) };
     let Some(worker) = front.workers.get(lane.worker) else { return Err(Errno::NOTCONN) };
-    let fd = connected(&front.poller, &worker.path, key)?;
+    let fd = connected(&front.poller, &worker.path, worker.pid, key)?;
     (lane.fd, lane.used) = (Some(fd), 0);
     lane.decoder = ResponseDecoder::new(1);
     (lane.is_readable, lane.is_write_heard, lane.has_ended, lane.paused) = (false, false, false, None);
     Ok(())
 }
 
-fn connected(poller: &Poller, path: &str, key: LaneKey) -> Result<OwnedFd, Errno> {
+/// A forked worker binds its socket where its pool's user may put whatever it likes, also a link to a worker of another
+/// pool: what is found there must be that worker's own.
+fn connected(poller: &Poller, path: &str, pid: Option<u32>, key: LaneKey) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     connect(&fd, &SocketAddrUnix::new(path)?)?;
+    if pid.is_some_and(|pid| sys::listener_pid(fd.as_fd()) != Ok(pid)) {
+        return Err(Errno::CONNREFUSED);
+    }
     poller.add(&fd, Token::Lane(key), Interest::Read)?;
     Ok(fd)
 }

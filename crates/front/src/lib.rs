@@ -19,6 +19,8 @@ mod dispatch;
 mod dues;
 mod ending;
 mod exchanges;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod intake;
 mod keys;

@@ -30,7 +30,9 @@ pub(crate) fn carry_out(front: &mut Front, message: ToFront, fds: Vec<OwnedFd>) 
     match message {
         ToFront::Pool(config) => pool(front, *config, fds),
         ToFront::PoolGone { pool } => pool_gone(front, pool),
-        ToFront::WorkerOffered { worker, pool, path, concurrency } => offered(front, worker, pool, path, concurrency),
+        ToFront::WorkerOffered { worker, pool, path, concurrency, pid } => {
+            offered(front, worker, pool, path, concurrency, pid)
+        }
         ToFront::WorkerVerify { worker } => {
             if let Some((key, _)) = front.worker(worker) {
                 verify::begin(front, key);
@@ -225,7 +227,7 @@ fn drop_idle(front: &mut Front, pool: Option<PoolId>) {
     }
 }
 
-fn offered(front: &mut Front, id: u64, pool: PoolId, path: String, concurrency: u32) {
+fn offered(front: &mut Front, id: u64, pool: PoolId, path: String, concurrency: u32, pid: Option<u32>) {
     if front.by_id.contains_key(&id) || !front.pools.contains_key(&pool) {
         return;
     }
@@ -233,6 +235,7 @@ fn offered(front: &mut Front, id: u64, pool: PoolId, path: String, concurrency: 
         id,
         pool,
         path: path.into_boxed_str(),
+        pid,
         lanes: Vec::new(),
         standing: Standing::Offered,
         busy: 0,

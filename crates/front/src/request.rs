@@ -122,6 +122,26 @@ pub(crate) struct Reply {
     pub(crate) scan: HeadScan,
     /// The head has been passed on: from here on nothing can be answered in the worker's place.
     pub(crate) is_released: bool,
+    /// The end of what it wrote to stderr, for the report of its worker's death.
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// So much of it is kept.
+const STDERR_MAX: usize = 2048;
+
+impl Reply {
+    /// Nothing has come.
+    fn new() -> Reply {
+        let (head, scan) = (Vec::new(), HeadScan::new());
+        Reply { bytes: 0, head, status: None, scan, is_released: false, stderr: Vec::new() }
+    }
+
+    /// Keeps what was written to stderr, the newest of it.
+    pub(crate) fn keep_stderr(&mut self, bytes: &[u8]) {
+        self.stderr.extend_from_slice(&bytes[bytes.len().saturating_sub(STDERR_MAX)..]);
+        let excess = self.stderr.len().saturating_sub(STDERR_MAX);
+        self.stderr.drain(..excess);
+    }
 }
 
 /// One request.
@@ -192,7 +212,7 @@ impl Request {
             needs_mending: false,
             sent: 0,
             body: Body::default(),
-            reply: Reply { bytes: 0, head: Vec::new(), status: None, scan: HeadScan::new(), is_released: false },
+            reply: Reply::new(),
             suspicion: None,
             deaths: 0,
             misses: 0,
@@ -259,6 +279,6 @@ impl Request {
     /// Back to where no worker has seen it.
     pub(crate) fn rewind(&mut self) {
         self.sent = 0;
-        self.reply = Reply { bytes: 0, head: Vec::new(), status: None, scan: HeadScan::new(), is_released: false };
+        self.reply = Reply::new();
     }
 }

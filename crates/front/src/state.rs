@@ -143,6 +143,8 @@ pub(crate) struct Worker {
     pub(crate) pool: PoolId,
     /// Its private socket.
     pub(crate) path: Box<str>,
+    /// The process that must have made it, where somebody else might.
+    pub(crate) pid: Option<u32>,
     /// Its connections, one for each request that it takes at a time.
     pub(crate) lanes: Vec<LaneKey>,
     /// How it is.

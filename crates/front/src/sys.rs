@@ -1,8 +1,9 @@
-//! The one thing that cannot be done safely: to own an fd of which only the number is known.
+//! What cannot be done safely: to own an fd of which only the number is known, and to ask who made a socket.
 #![allow(unsafe_code)]
 
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::SocketType;
 
 /// The fd by which the front inherits its channel.
@@ -25,4 +26,17 @@ pub(crate) fn channel() -> Result<OwnedFd, String> {
     let _ = rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC);
     // SAFETY: called once, at the start of the process; nobody else owns an inherited fd.
     Ok(unsafe { OwnedFd::from_raw_fd(CHANNEL) })
+}
+
+/// getsockopt(SO_PEERCRED) of a connection that we have made: the process that called listen(2) at its other end
+/// (unix(7)); 0 when it is outside our pid namespace, which rustix's type cannot hold.
+pub(crate) fn listener_pid(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    let (fd, level, name) = (socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: both pointers are valid for the call, and `length` is the size of what the first one refers to.
+    match unsafe { libc::getsockopt(fd, level, name, (&raw mut peer).cast(), &raw mut length) } {
+        0 => Ok(peer.pid.cast_unsigned()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+    }
 }

@@ -100,11 +100,13 @@ fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
     kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
-/// Passes on what the worker wrote to stderr: web servers log it, for others it is told.
+/// Passes on what the worker wrote to stderr: web servers log it, for others it is told. If the worker dies of the request,
+/// people are told it in any case.
 pub(crate) fn stderr(front: &mut Front, key: RequestKey, bytes: &[u8]) {
-    let Some(request) = front.requests.get(key) else { return };
+    let Some(request) = front.requests.get_mut(key) else { return };
     match request.origin {
         Origin::Fastcgi { client, id } => {
+            request.reply.keep_stderr(bytes);
             if let Some(client) = front.clients.get_mut(client) {
                 encode::stream(&mut client.out, kind::STDERR, id, bytes);
             }

@@ -112,7 +112,7 @@ fn alone_ten_thousand_idle_connections() {
     tell(&channel, &ToFront::Pool(Box::new(support::pool())), &[listener.as_fd()]);
     let worker = UnixListener::bind(&private).expect("a private socket");
     let path = private.to_str().expect("text").to_owned();
-    tell(&channel, &ToFront::WorkerOffered { worker: 1, pool: 1, path, concurrency: 1 }, &[]);
+    tell(&channel, &ToFront::WorkerOffered { worker: 1, pool: 1, path, concurrency: 1, pid: None }, &[]);
     tell(&channel, &ToFront::WorkerAdmit { worker: 1, max_requests: None }, &[]);
     hears(&channel, |message| *message == FromFront::Admitted { worker: 1 });
     let accept = || Peer::new(worker.accept().expect("the front connects").0);

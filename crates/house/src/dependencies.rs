@@ -69,9 +69,12 @@ pub const TABLE: [Row; 10] = [
             "libc",
             "serde",
             "serde_json",
+            // Behind the features `http` and `tower`.
             "tower-service",
             "http",
             "http-body",
+            "hyper",
+            "hyper-util",
             "bytes",
             "tokio",
         ]),

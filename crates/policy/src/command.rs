@@ -49,6 +49,8 @@ pub enum Command {
         generation: GenerationId,
         /// Where it comes from.
         source: Source,
+        /// Direct mode: it accepts on a socket of its own, is verified there, and serves nobody.
+        trial: bool,
     },
     /// Send it the verify request. Answered by `WorkerVerified` or `VerificationFailed`.
     VerifyWorker {

@@ -25,6 +25,23 @@ pub enum SpawnFault {
     Program,
     /// The zygote was gone before it could fork.
     Zygote,
+    /// The zygote could not make a worker of it, or what it called one is none: its generation's failure.
+    Fork,
+}
+
+/// Why a zygote has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZygoteEnd {
+    /// By its own fault: it exited, crashed, took too much memory, or its program could not be executed.
+    Failed,
+    /// It said that its generation is broken, or its exit code did.
+    Broken,
+    /// It said that a dependency is away, or its exit code did.
+    Unavailable,
+    /// Somebody outside sent SIGKILL.
+    Killed,
+    /// There never was a process: the host refuses new ones.
+    Host,
 }
 
 /// A limit that recycles a worker.
@@ -253,11 +270,26 @@ pub enum Event {
         /// Which.
         zygote: ZygoteId,
     },
+    /// It has loaded the application, but must not fork: it has more than one thread. It is asked to leave, and the
+    /// workers of its generation are executed one by one.
+    ZygoteUnfit {
+        /// Which.
+        zygote: ZygoteId,
+    },
+    /// It has grown past its limit: a fresh one takes its place.
+    ZygoteGrown {
+        /// Which.
+        zygote: ZygoteId,
+    },
     /// The zygote has ended (or could not be started).
     ZygoteExited {
         /// Which.
         zygote: ZygoteId,
-        /// It said that its generation is broken.
-        broken: bool,
+        /// Why.
+        end: ZygoteEnd,
+        /// What it had loaded, or was to load.
+        files: Files,
+        /// No start before so long, if it said so.
+        retry_after: Option<Duration>,
     },
 }

@@ -6,7 +6,7 @@ use crate::breaker::Breaker;
 use crate::class::{Class, Exit, Weight};
 use crate::command::Command;
 use crate::event::{Files, SpawnFault};
-use crate::ids::{RequestKey, WorkerId};
+use crate::ids::{GenerationId, RequestKey, WorkerId};
 use crate::note::{Note, Purpose};
 use crate::pool::{Charge, Pool, Turn};
 use crate::rules::Rule;
@@ -64,7 +64,8 @@ impl Pool {
         }
         let (class, weight) = self.classify(turn, &worker, exit, oom, request);
         if class == Class::Recycled && self.lived_unseen(&worker) {
-            self.credit(turn, worker.place.generation, worker.files, worker.served);
+            let vouches = self.vouches(&worker);
+            self.credit(turn, worker.place.generation, worker.files, worker.served, vouches);
         }
         let weight = self.lighten(turn, &worker, class, weight, exit, request);
         self.suspect(turn, &worker, class, request);
@@ -82,28 +83,46 @@ impl Pool {
         if worker.leave.is_none() && worker.purpose == Purpose::Repair {
             self.owed += 1;
         }
+        if fault == SpawnFault::Zygote {
+            self.zygote_missed(turn, &worker);
+        }
         let blameless = fault == SpawnFault::Zygote || (fault == SpawnFault::Host && turn.hold(Rule::HostBlameless));
-        if fault == SpawnFault::Host && self.host.not_before() <= turn.now {
-            self.host_refused(turn);
+        if fault == SpawnFault::Host {
+            self.host_refused(turn, worker.place.generation);
         }
         if blameless || worker.leave.is_some() {
             self.tick_exit(Class::Spawn);
             self.trial_ended(turn, id, false);
             return;
         }
-        let weight = if fault == SpawnFault::Host { Weight::ONE } else { Weight::THREE };
+        let weight = if fault == SpawnFault::Program { Weight::THREE } else { Weight::ONE };
         self.settle_end(turn, &worker, Class::Spawn, weight, None, None);
     }
 
-    /// The host refuses processes: one refusal for all starts of the same moment.
-    fn host_refused(&mut self, turn: &mut Turn<'_>) {
+    /// There is no zygote to fork it: nobody's failure, but no reason to ask again at once for ever.
+    fn zygote_missed(&mut self, turn: &mut Turn<'_>, worker: &Worker) {
+        let (id, files) = (worker.place.generation, worker.files);
+        if self.not_before(turn, id) <= turn.now {
+            self.book(turn, id, files, Class::Spawn, Weight::NONE);
+        }
+    }
+
+    /// The host refuses a generation's processes: one refusal for all starts of the same moment. (That a candidate cannot
+    /// have any is no reason for those that serve to wait: it may be a zygote's word, and not true.)
+    pub(crate) fn host_refused(&mut self, turn: &mut Turn<'_>, id: GenerationId) {
         let (now, rules) = (turn.now, turn.rules);
         let first = if turn.hold(Rule::HostBackoff) { HOST_FIRST } else { Duration::ZERO };
-        if self.host.is_clean(now) {
-            // The host's first refusal is no reason for another try at once.
-            self.host.fail(now, first, HOST_MAX, turn.random, rules);
+        let Some(host) = self.generations.get_mut(&id).map(|generation| &mut generation.host) else {
+            return;
+        };
+        if host.not_before() > now {
+            return;
         }
-        let wait = self.host.fail(now, first, HOST_MAX, turn.random, rules);
+        if host.is_clean(now) {
+            // The host's first refusal is no reason for another try at once.
+            host.fail(now, first, HOST_MAX, turn.random, rules);
+        }
+        let wait = host.fail(now, first, HOST_MAX, turn.random, rules);
         turn.report(Note::HostRefused { pool: self.id, wait });
     }
 
@@ -219,7 +238,7 @@ impl Pool {
         if !quarantine || self.is_direct() {
             return;
         }
-        let (verdict, forgotten) = self.suspects.died(turn.now, key, turn.rules);
+        let (verdict, forgotten) = self.suspects.died(turn.now, key, worker.place.generation, turn.rules);
         if let Some(request) = forgotten {
             turn.order(Command::ReleaseRequest { pool: self.id, request });
         }

@@ -95,6 +95,17 @@ pub struct Figures {
     pub unavailable_codes: Vec<u8>,
 }
 
+impl Figures {
+    /// Who must be verified: in direct mode each worker serves from its first moment, and only one of each generation,
+    /// which serves nobody, can be asked before.
+    pub(crate) fn verify(&self) -> Verify {
+        match (self.mode, self.verify) {
+            (Mode::Direct, Verify::Each) => Verify::Generation,
+            (_, verify) => verify,
+        }
+    }
+}
+
 impl Default for Figures {
     /// The defaults of interface.md, section 2, for a direct pool of four.
     fn default() -> Self {

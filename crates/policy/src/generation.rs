@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::event::Files;
-use crate::figures::Figures;
+use crate::figures::{Figures, Launch};
 use crate::ids::{GenerationId, RequestKey, WorkerId, ZygoteId};
 use crate::time::Instant;
 use crate::window::Window;
@@ -114,19 +114,25 @@ pub(crate) struct Generation {
     pub(crate) refused: bool,
     pub(crate) trouble: Trouble,
     pub(crate) last_trouble: Option<Instant>,
+    /// Waits while the host refuses it processes.
+    pub(crate) host: Backoff,
     /// Waits while a dependency is away.
     pub(crate) unavailable: Backoff,
     /// No start before this, by a worker's word.
     pub(crate) retry_at: Instant,
+    /// Its zygote must not fork, so its workers are executed.
+    pub(crate) unfit: bool,
     pub(crate) zygote: Option<Zygote>,
     /// A second zygote from the same files, to take the first one's place.
     pub(crate) fresh: Option<Zygote>,
+    /// It is loaded because workers failed, and what they failed of is forgiven when it has come.
+    pub(crate) fresh_forgives: bool,
     /// When fresh zygotes were tried, youngest last; at most two.
     pub(crate) fresh_tries: Vec<Instant>,
     /// Until then failures open the breaker only if nothing has served since it began.
     pub(crate) grace: Option<Instant>,
-    /// What `served` was when the grace began.
-    pub(crate) grace_served: u64,
+    /// A worker of the fresh zygote has served since.
+    pub(crate) grace_served: bool,
 }
 
 impl Generation {
@@ -150,13 +156,16 @@ impl Generation {
             refused: false,
             trouble: Trouble::default(),
             last_trouble: None,
+            host: Backoff::default(),
             unavailable: Backoff::default(),
             retry_at: Instant::ZERO,
+            unfit: false,
             zygote: None,
             fresh: None,
+            fresh_forgives: false,
             fresh_tries: Vec::new(),
             grace: None,
-            grace_served: 0,
+            grace_served: false,
         }
     }
 
@@ -170,6 +179,11 @@ impl Generation {
     /// What its next start will most probably be made of.
     pub(crate) fn files(&self) -> Files {
         if self.files_changed { Files::Changed } else { Files::Noted }
+    }
+
+    /// Whether its workers are forked, and not executed.
+    pub(crate) fn forks(&self) -> bool {
+        self.figures.launch == Launch::Zygote && !self.unfit
     }
 
     /// Its zygote, if it can fork.

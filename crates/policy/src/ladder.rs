@@ -6,11 +6,11 @@ use crate::breaker::{Breaker, PROBATION, WAIT_FIRST, WAIT_MAX};
 use crate::class::{Class, Weight};
 use crate::command::Command;
 use crate::event::Files;
-use crate::figures::Launch;
 use crate::ids::{GenerationId, RequestKey, WorkerId};
 use crate::note::{Note, Reason};
 use crate::pool::{Pool, Turn};
 use crate::rules::Rule;
+use crate::time::Instant;
 use crate::worker::Worker;
 
 /// Waits while a dependency is away.
@@ -172,18 +172,25 @@ impl Pool {
         }
         let enough = generation.trouble.add(request) >= 2 || decisive;
         let (started, proven) = (generation.started, generation.proven);
-        let Some(to) = generation.predecessor.filter(|_| enough && !proven) else {
+        let Some(predecessor) = generation.predecessor.filter(|_| enough && !proven) else {
             return false;
         };
-        let Some(old) = self.generations.get(&to) else {
+        let Some(to) = self.way_back(turn, predecessor, started) else {
             return false;
         };
-        // Who attacks, or what is broken elsewhere, was there shortly before the deploy as well.
-        let environment = old.last_trouble.is_some_and(|at| at.after(PROBATION) >= started);
-        if environment && turn.hold(Rule::RollbackNotEnvironment) {
-            return false;
-        }
         self.roll_back(turn, id, to, Reason::Failures(class))
+    }
+
+    /// The nearest older generation that had no trouble shortly before this one began. One that had, and was new itself,
+    /// may be as bad: what was before it is asked. If a proven one had, the cause is elsewhere (somebody attacks, or what
+    /// all need is broken), and going back does not help.
+    fn way_back(&self, turn: &Turn<'_>, nearest: GenerationId, began: Instant) -> Option<GenerationId> {
+        let mut to = self.generations.get(&nearest)?;
+        while to.last_trouble.is_some_and(|at| at.after(PROBATION) >= began) && turn.hold(Rule::RollbackNotEnvironment)
+        {
+            to = self.generations.get(&to.predecessor.filter(|_| !to.proven)?)?;
+        }
+        Some(to.id)
     }
 
     /// Opens the breaker, or tries a fresh zygote first, when the window is full.
@@ -202,7 +209,7 @@ impl Pool {
         };
         let figures = generation.figures.breaker.clone();
         let in_grace = generation.grace.is_some_and(|until| now < until) && rules.hold(Rule::Grace);
-        if in_grace && generation.served > generation.grace_served {
+        if in_grace && generation.grace_served {
             return;
         }
         let account = generation.account(files);
@@ -210,10 +217,11 @@ impl Pool {
         let limit = if account.served || !rules.hold(Rule::BreakerOpensEarly) { full } else { full.min(early) };
         let sum = account.window.sum(now, figures.within, rules);
         let at_once = class == Class::Broken && turn.hold(Rule::BrokenAtOnce);
-        if sum < limit && !(at_once && self.try_fresh_zygote(turn, id)) {
+        // A fresh one would load the changed files again.
+        if files == Files::Noted && (sum >= limit || at_once) && self.try_fresh_zygote(turn, id) {
             return;
         }
-        if files == Files::Noted && self.try_fresh_zygote(turn, id) {
+        if sum < limit {
             return;
         }
         let reason = if files == Files::Changed { Reason::FilesChanged(class) } else { Reason::Failures(class) };
@@ -243,7 +251,7 @@ impl Pool {
     }
 
     /// Step 2: a fresh zygote from the same files. True when one is on its way.
-    fn try_fresh_zygote(&mut self, turn: &mut Turn<'_>, id: GenerationId) -> bool {
+    pub(crate) fn try_fresh_zygote(&mut self, turn: &mut Turn<'_>, id: GenerationId) -> bool {
         let now = turn.now;
         if !turn.hold(Rule::FreshZygote) {
             return false;
@@ -252,10 +260,11 @@ impl Pool {
         let Some(generation) = self.generations.get_mut(&id) else {
             return false;
         };
-        if generation.figures.launch != Launch::Zygote || generation.ready_zygote().is_none() {
+        if !generation.forks() || generation.ready_zygote().is_none() {
             return false;
         }
         if generation.fresh.is_some() {
+            generation.fresh_forgives = true;
             return true;
         }
         generation.fresh_tries.retain(|at| now.since(*at) < FRESH_WITHIN);
@@ -264,10 +273,8 @@ impl Pool {
             return false;
         }
         generation.fresh_tries.push(now);
-        let zygote = self.load_zygote(turn, id);
-        if let Some(generation) = self.generation(id) {
-            generation.fresh = zygote;
-        }
+        generation.fresh_forgives = true;
+        self.load_fresh(turn, id);
         true
     }
 
@@ -384,14 +391,14 @@ impl Pool {
     pub(crate) fn reset_breaker(&mut self, turn: &mut Turn<'_>) {
         self.close(turn);
         self.owed = 0;
-        self.host = Default::default();
         if let Some(generation) = self.generation(self.serving) {
             generation.noted.backoff = Default::default();
             generation.changed.backoff = Default::default();
             generation.noted.window.clear();
             generation.changed.window.clear();
+            generation.host = Default::default();
             generation.unavailable = Default::default();
-            generation.retry_at = crate::time::Instant::ZERO;
+            generation.retry_at = Instant::ZERO;
         }
     }
 
@@ -400,6 +407,16 @@ impl Pool {
         if self.is_running() {
             let sum = self.failures(turn.now, turn.rules);
             self.open(turn, WAIT_FIRST, Reason::Operator, sum);
+        }
+    }
+
+    /// What only workers of a bad generation died of may be every visitor's request, and whoever serves now stands it.
+    pub(crate) fn acquit(&mut self, turn: &mut Turn<'_>, generation: GenerationId) {
+        if !turn.hold(Rule::RollbackAcquits) {
+            return;
+        }
+        for request in self.suspects.acquit(generation) {
+            turn.order(Command::ReleaseRequest { pool: self.id, request });
         }
     }
 

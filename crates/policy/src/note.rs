@@ -190,6 +190,8 @@ pub enum Note {
         zygote: ZygoteId,
         /// Which pool.
         pool: PoolId,
+        /// What it has loaded.
+        generation: GenerationId,
     },
     /// It is gone.
     ZygoteExited {
@@ -197,8 +199,14 @@ pub enum Note {
         zygote: ZygoteId,
         /// Which pool.
         pool: PoolId,
-        /// We asked for it.
-        asked: bool,
+        /// What it had loaded, or was to load.
+        generation: GenerationId,
+        /// Why.
+        class: Class,
+        /// What it weighs for the breaker.
+        weight: Weight,
+        /// Its files had changed on disk under the running generation.
+        files_changed: bool,
     },
     /// Nothing is respawned but one canary at a time.
     BreakerOpened {

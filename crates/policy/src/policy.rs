@@ -16,6 +16,7 @@ use crate::rules::{Rule, Rules};
 use crate::time::Instant;
 use crate::view::View;
 use crate::worker::{Leave, Word};
+use crate::zygotes::Gone;
 
 /// A turn that comes so late moves the deadlines before anybody is judged.
 const LATE: Duration = Duration::from_millis(250);
@@ -193,8 +194,10 @@ impl Policy {
             Event::LoadSampled { pool, load } => self.order(now, pool, out, |p, t| p.sampled(t, load)),
             Event::SuspectServed { pool, request } => self.order(now, pool, out, |p, t| p.suspect_served(t, request)),
             Event::ZygoteReady { zygote } => self.zygote(now, zygote, out, |p, t| p.zygote_ready(t, zygote)),
-            Event::ZygoteExited { zygote, broken } => {
-                self.zygote(now, zygote, out, |p, t| p.zygote_exited(t, zygote, broken))
+            Event::ZygoteUnfit { zygote } => self.zygote(now, zygote, out, |p, t| p.zygote_unfit(t, zygote)),
+            Event::ZygoteGrown { zygote } => self.zygote(now, zygote, out, |p, t| p.zygote_grown(t, zygote)),
+            Event::ZygoteExited { zygote, end, files, retry_after } => {
+                self.zygote(now, zygote, out, |p, t| p.zygote_exited(t, zygote, Gone { end, files, retry_after }))
             }
             Event::Blamed { worker, request } => {
                 let id = self.charging(worker)?;

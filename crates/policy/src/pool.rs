@@ -4,7 +4,6 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::backoff::Backoff;
 use crate::breaker::Breaker;
 use crate::bucket::Bucket;
 use crate::class::{Class, Exit, Weight};
@@ -141,8 +140,6 @@ pub(crate) struct Pool {
     /// Planned starts that are not ready yet, and how many there may be.
     pub(crate) planned: u32,
     pub(crate) planned_bound: u32,
-    /// The host refuses processes.
-    pub(crate) host: Backoff,
     /// When a start that is wanted now becomes possible.
     pub(crate) refill_due: Option<Instant>,
     pub(crate) charges: VecDeque<Charge>,
@@ -187,7 +184,6 @@ impl Pool {
             owed: 0,
             planned: 0,
             planned_bound: 0,
-            host: Backoff::default(),
             refill_due: None,
             charges: VecDeque::new(),
             mass: None,

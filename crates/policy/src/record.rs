@@ -10,13 +10,13 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use crate::class::Exit;
-use crate::event::{Event, Files, Limit, Load, SpawnFault};
+use crate::event::{Event, Files, Limit, Load, SpawnFault, ZygoteEnd};
 use crate::figures::{BreakerFigures, Figures, Launch, Mode, Then, Verify};
 use crate::ids::{PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
 use crate::time::{Instant, nanos};
 
 /// The version of this format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const MAGIC: &str = "steadfast-record";
 
@@ -177,6 +177,14 @@ words! {
         "host" = SpawnFault::Host => SpawnFault::Host,
         "program" = SpawnFault::Program => SpawnFault::Program,
         "zygote" = SpawnFault::Zygote => SpawnFault::Zygote,
+        "fork" = SpawnFault::Fork => SpawnFault::Fork,
+    }
+    ZygoteEnd {
+        "failed" = ZygoteEnd::Failed => ZygoteEnd::Failed,
+        "broken" = ZygoteEnd::Broken => ZygoteEnd::Broken,
+        "unavailable" = ZygoteEnd::Unavailable => ZygoteEnd::Unavailable,
+        "killed" = ZygoteEnd::Killed => ZygoteEnd::Killed,
+        "host" = ZygoteEnd::Host => ZygoteEnd::Host,
     }
     Limit { "requests" = Limit::Requests => Limit::Requests, "memory" = Limit::Memory => Limit::Memory }
     Mode { "queue" = Mode::Queue => Mode::Queue, "direct" = Mode::Direct => Mode::Direct }
@@ -359,7 +367,9 @@ events! {
     "suspect-served" SuspectServed { pool, request }
     "load-sampled" LoadSampled { pool, load }
     "zygote-ready" ZygoteReady { zygote }
-    "zygote-exited" ZygoteExited { zygote, broken }
+    "zygote-unfit" ZygoteUnfit { zygote }
+    "zygote-grown" ZygoteGrown { zygote }
+    "zygote-exited" ZygoteExited { zygote, end, files, retry_after }
 }
 
 #[cfg(test)]
@@ -399,6 +409,7 @@ mod tests {
             Event::SpawnFailed { worker, fault: SpawnFault::Host, files: Files::Noted },
             Event::SpawnFailed { worker, fault: SpawnFault::Program, files: Files::Noted },
             Event::SpawnFailed { worker, fault: SpawnFault::Zygote, files: Files::Noted },
+            Event::SpawnFailed { worker, fault: SpawnFault::Fork, files: Files::Noted },
             Event::WorkerReady { worker },
             Event::WorkerVerified { worker },
             Event::VerificationFailed { worker },
@@ -421,7 +432,16 @@ mod tests {
             Event::LoadSampled { pool, load },
             Event::LoadSampled { pool, load: Load::default() },
             Event::ZygoteReady { zygote },
-            Event::ZygoteExited { zygote, broken: true },
+            Event::ZygoteUnfit { zygote },
+            Event::ZygoteGrown { zygote },
+            Event::ZygoteExited { zygote, end: ZygoteEnd::Broken, files: Files::Noted, retry_after: None },
+            Event::ZygoteExited { zygote, end: ZygoteEnd::Host, files: Files::Changed, retry_after: None },
+            Event::ZygoteExited {
+                zygote,
+                end: ZygoteEnd::Unavailable,
+                files: Files::Noted,
+                retry_after: Some(Duration::from_secs(2)),
+            },
         ]
     }
 
@@ -450,7 +470,7 @@ mod tests {
     #[test]
     fn the_header_tells_version_and_seed() {
         assert_eq!(parse_header(&write_header(42)), Ok(42));
-        assert_eq!(parse_header("steadfast-record 2 42"), Err(RecordError::Version(2)));
+        assert_eq!(parse_header("steadfast-record 1 42"), Err(RecordError::Version(1)));
         assert_eq!(parse_header("something else"), Err(RecordError::Header));
         assert_eq!(parse_header(""), Err(RecordError::Header));
     }

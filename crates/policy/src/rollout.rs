@@ -18,7 +18,7 @@ use crate::worker::Worker;
 /// New workers soak so long (or for 20 requests) before the next surge.
 const SOAK: Duration = Duration::from_secs(5);
 /// Canaries of one candidate that may end by nobody's fault.
-const CANARY_RETRIES: u32 = 3;
+pub(crate) const CANARY_RETRIES: u32 = 3;
 
 impl Pool {
     /// Mints a generation.
@@ -107,6 +107,7 @@ impl Pool {
             self.take_figures(turn, to);
         }
         self.narrow_planned();
+        self.acquit(turn, from);
         turn.report(Note::GenerationRolledBack { pool: self.id, from, to, reason });
         true
     }
@@ -139,7 +140,8 @@ impl Pool {
             }
             return;
         }
-        let old = self.generations.get(&self.serving).map_or(0, |serving| serving.tally.pending + serving.tally.ready);
+        // What is yet to come of the old one is not waited for: a trial worker that hangs must not hold up what mends it.
+        let old = self.generations.get(&self.serving).map_or(0, |serving| serving.tally.ready);
         if ready >= goal && old == 0 {
             return self.complete(turn);
         }

@@ -48,6 +48,8 @@ rules! {
     BackoffForgiven,
     /// Served requests forgive all steps of the backoff.
     BackoffServed,
+    /// … served by workers like those that are to be started, and not by those of another zygote.
+    OthersForgiveNothing,
     /// Each generation has a backoff of its own.
     BackoffOwn,
     /// A host that refuses processes is asked less and less often.
@@ -114,6 +116,8 @@ rules! {
     RollbackOnce,
     /// No rollback while the old generation fails too.
     RollbackNotEnvironment,
+    /// A rollback lets requests go that only the bad generation's workers died of.
+    RollbackAcquits,
     /// The predecessor is kept until the generation is proven.
     PredecessorKept,
     /// A failure puts off the proof.
@@ -128,6 +132,8 @@ rules! {
     FreshZygoteBound,
     /// After a fresh zygote, failures open the breaker only if nothing has served since.
     Grace,
+    /// A zygote that has died is loaded again at once, also while no worker is missing.
+    ZygoteKept,
     /// A zygote that is not ready at its deadline is killed.
     ZygoteTimeout,
     /// The pool grows when somebody waits.

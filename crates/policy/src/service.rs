@@ -6,13 +6,13 @@ use crate::breaker::{Breaker, PROBATION, PROBATION_REQUESTS};
 use crate::command::Command;
 use crate::event::Files;
 use crate::figures::Verify;
-use crate::ids::{RequestKey, WorkerId};
+use crate::ids::{GenerationId, RequestKey, WorkerId};
 use crate::note::{Note, Purpose};
 use crate::pool::{Pool, Told, Turn};
 use crate::rules::Rule;
 use crate::suspects::Verdict;
 use crate::time::Instant;
-use crate::worker::State;
+use crate::worker::{Leave, State, Worker};
 
 /// Nothing serves for so long before visitors get the fallback and people are told.
 const GAP: Duration = Duration::from_millis(500);
@@ -27,7 +27,9 @@ impl Pool {
         let Some(generation) = self.workers.get(&id).map(|worker| worker.place.generation) else {
             return;
         };
-        self.host = Default::default();
+        if let Some(generation) = self.generation(generation) {
+            generation.host = Default::default();
+        }
         self.note_files(generation, files);
         self.alter(id, |worker| worker.files = files);
     }
@@ -45,7 +47,7 @@ impl Pool {
             return;
         };
         let figures = &generation.figures;
-        let verify = match figures.verify {
+        let verify = match figures.verify() {
             Verify::Never => false,
             Verify::Each => true,
             Verify::Generation => !generation.verified,
@@ -76,7 +78,22 @@ impl Pool {
             generation.verified = true;
             turn.report(Note::GenerationVerified { pool: place.pool, generation: place.generation });
         }
-        self.admit(turn, id);
+        if self.workers.get(&id).is_some_and(|worker| worker.trial) {
+            self.trial_passed(turn, id);
+        } else {
+            self.admit(turn, id);
+        }
+    }
+
+    /// What it was there for is done; the workers that serve are started after it.
+    fn trial_passed(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
+        self.release(turn, id, Leave::Recycled);
+        if let Breaker::Trial { canary, wait, reason, .. } = self.breaker
+            && canary == id
+            && let Some(canary) = self.start_canary(turn)
+        {
+            self.breaker = Breaker::Trial { canary, passes: None, wait, reason };
+        }
     }
 
     /// Lets it serve.
@@ -116,7 +133,7 @@ impl Pool {
         }
     }
 
-    fn age_limit(&self, turn: &mut Turn<'_>, generation: crate::ids::GenerationId) -> Option<Instant> {
+    fn age_limit(&self, turn: &mut Turn<'_>, generation: GenerationId) -> Option<Instant> {
         let age = self.figures_of(generation).max_age?;
         let jitter = if turn.hold(Rule::RecycleStaggered) { turn.random.below(age / 5) } else { age / 10 };
         Some(turn.now.after(age - age / 10 + jitter))
@@ -133,11 +150,12 @@ impl Pool {
         let (generation, files) = (worker.place.generation, worker.files);
         // What a worker did before it was ready counts only when its end explains it.
         let is_unseen = worker.ready.is_none();
+        let vouches = self.vouches(worker);
         self.alter(id, |worker| worker.served = worker.served.saturating_add(requests));
         if is_unseen {
             return;
         }
-        self.credit(turn, generation, files, requests);
+        self.credit(turn, generation, files, requests, vouches);
         let enough = self.workers.get(&id).is_some_and(|worker| worker.served >= PROBATION_REQUESTS);
         if !enough {
             return;
@@ -160,14 +178,29 @@ impl Pool {
             return;
         };
         charge.worker.served = charge.worker.served.saturating_add(requests);
-        let (generation, files) = (charge.worker.place.generation, charge.worker.files);
+        let worker = charge.worker.clone();
+        let vouches = self.vouches(&worker);
+        let (generation, files) = (worker.place.generation, worker.files);
         if requests > 0 {
-            self.credit(turn, generation, files, requests);
+            self.credit(turn, generation, files, requests, vouches);
         }
     }
 
-    /// Books served requests with everything that trusts service and not uptime.
-    pub(crate) fn credit(&mut self, turn: &mut Turn<'_>, id: crate::ids::GenerationId, files: Files, requests: u64) {
+    /// Whether its service says something of the workers that are started now: it does not when another zygote made it.
+    pub(crate) fn vouches(&self, worker: &Worker) -> bool {
+        let generation = self.generations.get(&worker.place.generation);
+        generation.is_some_and(|g| g.zygote.is_none_or(|zygote| worker.zygote == Some(zygote.id)))
+    }
+
+    /// Whether the service of all ready workers of a generation together does.
+    pub(crate) fn all_vouch(&self, id: GenerationId) -> bool {
+        let ready = |worker: &&Worker| worker.place.generation == id && worker.state.is_ready();
+        self.workers.values().filter(ready).all(|worker| self.vouches(worker))
+    }
+
+    /// Books served requests with everything that trusts service and not uptime; what holds back starts is forgiven only
+    /// by service that vouches for them.
+    pub(crate) fn credit(&mut self, turn: &Turn<'_>, id: GenerationId, files: Files, requests: u64, vouches: bool) {
         let (max, rules) = (self.max, turn.rules);
         self.bucket.serve(turn.now, requests, max, rules);
         let Some(generation) = self.generation(id) else {
@@ -175,10 +208,12 @@ impl Pool {
         };
         generation.served = generation.served.saturating_add(requests);
         generation.credit = generation.credit.saturating_add(requests).min(CREDIT_MAX);
-        let account = generation.account(files);
-        account.served = true;
-        account.backoff.serve(requests, rules);
-        generation.unavailable.serve(requests, rules);
+        generation.account(files).served = true;
+        if vouches || !rules.hold(Rule::OthersForgiveNothing) {
+            generation.grace_served = true;
+            generation.account(files).backoff.serve(requests, rules);
+            generation.unavailable.serve(requests, rules);
+        }
     }
 
     /// A suspect was answered well.

@@ -24,7 +24,8 @@ impl Pool {
         }
         self.load = load;
         if load.served > 0 {
-            self.credit(turn, self.serving, Files::Noted, load.served);
+            let vouches = self.all_vouch(self.serving);
+            self.credit(turn, self.serving, Files::Noted, load.served, vouches);
         }
         let need = load.waiting > 0 || (load.idle == 0 && load.busy > 0);
         if need {

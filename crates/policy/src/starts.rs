@@ -3,7 +3,7 @@
 use crate::breaker::Breaker;
 use crate::command::{Command, Source};
 use crate::event::Files;
-use crate::figures::{Launch, Verify};
+use crate::figures::Verify;
 use crate::generation::Generation;
 use crate::ids::{GenerationId, WorkerId};
 use crate::note::{Note, Place, Purpose};
@@ -41,6 +41,7 @@ impl Pool {
             taken = self.taken();
         }
         self.fill(turn, self.serving, self.target.saturating_sub(taken));
+        self.keep_zygote(turn);
     }
 
     /// Starts workers of one generation until it has `wanted` that are meant to stay.
@@ -85,7 +86,7 @@ impl Pool {
             return Gate::Shut;
         };
         let waits_for_first =
-            entry.figures.verify == Verify::Generation && !entry.verified && entry.tally.staying() > 0;
+            entry.figures.verify() == Verify::Generation && !entry.verified && entry.tally.staying() > 0;
         if entry.refused || (waits_for_first && turn.hold(Rule::VerifyFirst)) {
             return Gate::Shut;
         }
@@ -108,7 +109,7 @@ impl Pool {
     }
 
     /// No start of this generation before this, whatever it is for.
-    fn not_before(&self, turn: &Turn<'_>, id: GenerationId) -> Instant {
+    pub(crate) fn not_before(&self, turn: &Turn<'_>, id: GenerationId) -> Instant {
         let Some(entry) = self.generations.get(&id) else {
             return Instant::ZERO;
         };
@@ -128,7 +129,7 @@ impl Pool {
         let Some(entry) = self.generations.get(&id) else {
             return Instant::ZERO;
         };
-        self.host.not_before().max(entry.unavailable.not_before()).max(entry.retry_at)
+        entry.host.not_before().max(entry.unavailable.not_before()).max(entry.retry_at)
     }
 
     /// After a passed trial the batches are bound enough: only the host or a dependency may still say no.
@@ -187,10 +188,10 @@ impl Pool {
     /// Where a worker of this generation would come from; `None` when its zygote has to come first.
     fn source(&mut self, turn: &mut Turn<'_>, id: GenerationId) -> Option<Source> {
         let entry = self.generations.get(&id)?;
-        match (entry.figures.launch, entry.ready_zygote()) {
-            (Launch::Exec, _) => Some(Source::Exec),
-            (Launch::Zygote, Some(zygote)) => Some(Source::Zygote(zygote)),
-            (Launch::Zygote, None) => {
+        match (entry.forks(), entry.ready_zygote()) {
+            (false, _) => Some(Source::Exec),
+            (true, Some(zygote)) => Some(Source::Zygote(zygote)),
+            (true, None) => {
                 self.want_zygote(turn, id);
                 None
             }
@@ -202,6 +203,9 @@ impl Pool {
         let source = self.source(turn, id)?;
         let entry = self.generations.get(&id)?;
         let zygote = entry.ready_zygote();
+        // Whoever accepts on the pool's own socket cannot be asked anything before it serves.
+        let trial = self.is_direct() && entry.figures.verify() != Verify::Never && !entry.verified;
+        let trial = trial && turn.hold(Rule::VerifyFirst);
         let (timeout, files) = (entry.figures.ready_timeout, entry.files());
         let worker = turn.mint.worker(self.id);
         let place = Place { worker, pool: self.id, slot: self.free_slot(), generation: id };
@@ -210,6 +214,7 @@ impl Pool {
             purpose,
             state: State::Starting { deadline: turn.now.after(timeout) },
             files,
+            trial,
             zygote,
             ordered: turn.now,
             since: turn.now,
@@ -227,7 +232,7 @@ impl Pool {
             *left = left.saturating_sub(1);
         }
         turn.report(Note::WorkerStarted { place, purpose });
-        turn.order(Command::StartWorker { worker, pool: self.id, slot: place.slot, generation: id, source });
+        turn.order(Command::StartWorker { worker, pool: self.id, slot: place.slot, generation: id, source, trial });
         Some(worker)
     }
 

@@ -25,7 +25,6 @@ impl Pool {
         self.target = demand.clamp(self.min, self.max);
         self.bucket = Bucket::new(turn.now, self.max);
         (self.owed, self.growth) = (0, 0);
-        self.host = Default::default();
         self.told = Told::Nothing;
         self.narrow_planned();
         self.serving = self.new_generation(turn, self.figures.clone(), None);

@@ -1,10 +1,11 @@
 //! Requests that were in the hands of workers that died: which of them are kept from workers, and for how long.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::backoff::doubled;
-use crate::ids::RequestKey;
+use crate::ids::{GenerationId, RequestKey};
 use crate::rules::{Rule, Rules};
 use crate::time::Instant;
 
@@ -33,6 +34,8 @@ pub(crate) struct Suspect {
     successes: u32,
     /// How often it has been quarantined.
     times: u32,
+    /// Whose workers it has killed, if they were all of one generation.
+    only: Option<GenerationId>,
 }
 
 /// What a death or an answer means for a request.
@@ -55,9 +58,17 @@ pub(crate) struct Suspects {
 }
 
 impl Suspects {
-    /// A worker died by its own doing with this request in hand. Names a suspect that was forgotten to make room, too.
-    pub(crate) fn died(&mut self, now: Instant, key: RequestKey, rules: Rules) -> (Verdict, Option<RequestKey>) {
-        if self.by_key.contains_key(&key) {
+    /// A worker of this generation died by its own doing with this request in hand. Names a suspect that was forgotten to
+    /// make room, too.
+    pub(crate) fn died(
+        &mut self,
+        now: Instant,
+        key: RequestKey,
+        of: GenerationId,
+        rules: Rules,
+    ) -> (Verdict, Option<RequestKey>) {
+        if let Some(suspect) = self.by_key.get_mut(&key) {
+            suspect.only = suspect.only.filter(|only| *only == of);
             return (self.died_again(now, key, rules), None);
         }
         let mut forgotten = None;
@@ -67,7 +78,7 @@ impl Suspects {
                 return (Verdict::Nothing, None);
             }
         }
-        let fresh = Suspect { kills: 1, until: None, recent: 1, last: now, successes: 0, times: 0 };
+        let fresh = Suspect { kills: 1, until: None, recent: 1, last: now, successes: 0, times: 0, only: Some(of) };
         self.by_key.insert(key, fresh);
         (Verdict::Watch, forgotten)
     }
@@ -107,6 +118,14 @@ impl Suspects {
             return Verdict::Release;
         }
         Verdict::Nothing
+    }
+
+    /// Forgets those that have killed workers of this generation only, and names them.
+    pub(crate) fn acquit(&mut self, generation: GenerationId) -> Vec<RequestKey> {
+        let of = |suspect: &Suspect| suspect.only == Some(generation);
+        let acquitted = self.by_key.iter().filter(|(_, suspect)| of(suspect)).map(|(key, _)| *key).collect();
+        self.by_key.retain(|_, suspect| !of(suspect));
+        acquitted
     }
 
     /// Forgets all and names them.

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::class::{Class, Weight};
 use crate::event::Limit;
-use crate::ids::WorkerId;
+use crate::ids::{GenerationId, WorkerId};
 use crate::note::Note;
 use crate::pool::{Pool, Turn};
 use crate::rules::Rule;
@@ -49,11 +49,14 @@ impl Pool {
         let Some((worker, wait)) = self.workers.get(&id).zip(wait) else {
             return;
         };
-        if worker.leave.is_some() || !turn.hold(Rule::UnavailableWait) {
-            return;
+        if worker.leave.is_none() {
+            self.put_off(turn, worker.place.generation, wait);
         }
-        let generation = worker.place.generation;
-        if let Some(entry) = self.generation(generation) {
+    }
+
+    /// No start of this generation before so long, by the word of one of its processes.
+    pub(crate) fn put_off(&mut self, turn: &Turn<'_>, generation: GenerationId, wait: Duration) {
+        if let Some(entry) = self.generation(generation).filter(|_| turn.hold(Rule::UnavailableWait)) {
             entry.retry_at = entry.retry_at.max(turn.now.after(wait.min(RETRY_MAX)));
         }
     }

@@ -104,6 +104,8 @@ pub(crate) struct Worker {
     pub(crate) purpose: Purpose,
     pub(crate) state: State,
     pub(crate) files: Files,
+    /// It is there to be verified on a socket of its own, and serves nobody (direct mode).
+    pub(crate) trial: bool,
     /// The zygote that forked it.
     pub(crate) zygote: Option<ZygoteId>,
     /// When its start was ordered.

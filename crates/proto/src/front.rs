@@ -46,6 +46,9 @@ pub enum ToFront {
         path: String,
         /// Requests that it takes at a time; at least 1.
         concurrency: u32,
+        /// The process that must have made the socket, where others might have put one of their own in its place.
+        #[serde(default)]
+        pid: Option<u32>,
     },
     /// Send it the pool's verify request; answered by `verified` or `verify-failed`.
     WorkerVerify {
@@ -190,6 +193,8 @@ pub enum ClientAbort {
     Finish,
     /// Its connection is closed and it is told of as `cancelled`.
     Cancel,
+    /// Its connection is closed, which this worker hears, and no more: it will be there for the next request.
+    Close,
 }
 
 /// `request-id = …`.
@@ -369,6 +374,9 @@ pub struct Blamed {
     /// last request, at the moment when the next one is written.
     #[serde(default)]
     pub unread: bool,
+    /// The end of what the worker wrote to stderr through FastCGI while it had the request, for people; at most 2 KiB.
+    #[serde(default)]
+    pub stderr: String,
 }
 
 /// Something for the log about one request; the supervisor is the only writer of logs.
@@ -570,7 +578,8 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_were() {
-        let offered = ToFront::WorkerOffered { worker: 7, pool: 1, path: "/run/x".to_owned(), concurrency: 1 };
+        let offered =
+            ToFront::WorkerOffered { worker: 7, pool: 1, path: "/run/x".to_owned(), concurrency: 1, pid: None };
         let bytes = encode(&offered).expect("short");
         assert_eq!(std::str::from_utf8(&bytes).expect("text").split(',').next(), Some(r#"{"type":"worker-offered""#));
         assert_eq!(decode::<ToFront>(&bytes), Ok(offered));
@@ -580,7 +589,8 @@ mod tests {
 
     #[test]
     fn what_is_too_long_or_unknown_is_refused() {
-        let long = ToFront::WorkerOffered { worker: 7, pool: 1, path: "x".repeat(MESSAGE_MAX), concurrency: 1 };
+        let long =
+            ToFront::WorkerOffered { worker: 7, pool: 1, path: "x".repeat(MESSAGE_MAX), concurrency: 1, pid: None };
         assert!(encode(&long).is_err());
         assert!(decode::<ToFront>(&vec![b' '; MESSAGE_MAX + 1]).is_err());
         assert!(decode::<FromFront>(br#"{"type":"sudo"}"#).is_err());

@@ -25,6 +25,16 @@ pub enum Role {
     Zygote,
 }
 
+impl Role {
+    /// As it stands in `hello` and in `STEADFAST_ROLE`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Worker => "worker",
+            Role::Zygote => "zygote",
+        }
+    }
+}
+
 /// The first word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -105,7 +115,34 @@ pub enum FromWorker {
         slot: u32,
         /// Why.
         message: String,
+        /// The kernel's reason, if it is the kernel that has refused it (fork(2): EAGAIN, ENOMEM).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        errno: Option<i32>,
     },
+    /// A zygote was sent SIGTERM.
+    Term {
+        /// By this process, as the kernel told it (`si_pid`).
+        pid: u32,
+    },
+}
+
+/// The order to fork a worker, and where that one finds what it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// Which slot.
+    pub slot: u32,
+    /// Where the worker binds its private socket; `None` in direct mode, where it accepts on what it has inherited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The FIFO that becomes its stdout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
+    /// The FIFO that becomes its stderr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
+    /// Where it connects its link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 /// What the supervisor says to a worker or zygote.
@@ -117,12 +154,7 @@ pub enum ToWorker {
     /// Leave.
     Quit,
     /// To a zygote: fork the worker of this slot.
-    Fork {
-        /// Which slot.
-        slot: u32,
-        /// Where the worker binds its private socket.
-        path: String,
-    },
+    Fork(Fork),
 }
 
 /// Why a line was not a message.
@@ -304,11 +336,12 @@ struct ForkFailed {
     slot: u32,
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    errno: Option<i32>,
 }
 #[derive(Deserialize)]
-struct Fork {
-    slot: u32,
-    path: String,
+struct Term {
+    pid: u32,
 }
 #[derive(Deserialize)]
 struct Version {
@@ -366,9 +399,14 @@ impl Decode for FromWorker {
                 FromWorker::Forked { slot, pid }
             }
             "fork-failed" => {
-                let ForkFailed { slot, mut message } = parse(line)?;
+                let ForkFailed { slot, mut message, errno } = parse(line)?;
                 shorten(&mut message, TEXT_MAX);
-                FromWorker::ForkFailed { slot, message }
+                FromWorker::ForkFailed { slot, message, errno }
+            }
+            "term" => {
+                let Term { pid } = parse(line)?;
+                check_pid(pid)?;
+                FromWorker::Term { pid }
             }
             _ => return Ok(Decoded::Unknown),
         }))
@@ -380,10 +418,7 @@ impl Decode for ToWorker {
         Ok(Decoded::Message(match kind {
             "drain" => ToWorker::Drain,
             "quit" => ToWorker::Quit,
-            "fork" => {
-                let Fork { slot, path } = parse(line)?;
-                ToWorker::Fork { slot, path }
-            }
+            "fork" => ToWorker::Fork(parse(line)?),
             _ => return Ok(Decoded::Unknown),
         }))
     }

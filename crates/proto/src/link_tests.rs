@@ -30,7 +30,8 @@ fn words() -> Vec<FromWorker> {
         FromWorker::Recycle,
         FromWorker::Status { text: "idle".into() },
         FromWorker::Forked { slot: 2, pid: 79 },
-        FromWorker::ForkFailed { slot: 2, message: "EAGAIN".into() },
+        FromWorker::ForkFailed { slot: 2, message: "EAGAIN".into(), errno: Some(11) },
+        FromWorker::ForkFailed { slot: 2, message: "it died".into(), errno: None },
     ]
 }
 
@@ -77,7 +78,15 @@ fn every_message_round_trips_at_every_cut() {
 
 #[test]
 fn orders_round_trip() {
-    for order in [ToWorker::Drain, ToWorker::Quit, ToWorker::Fork { slot: 1, path: "/run/x".into() }] {
+    let bare = Fork { slot: 1, path: None, stdout: None, stderr: None, link: None };
+    let full = Fork {
+        slot: 2,
+        path: Some("/run/x".into()),
+        stdout: Some("/run/x.out".into()),
+        stderr: Some("/run/x.err".into()),
+        link: Some("/run/x.link".into()),
+    };
+    for order in [ToWorker::Drain, ToWorker::Quit, ToWorker::Fork(bare), ToWorker::Fork(full)] {
         assert_eq!(read(&encode(&order).expect("short")), [Ok(order)]);
     }
 }

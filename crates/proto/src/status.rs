@@ -105,8 +105,26 @@ pub struct Pool {
     /// The last unasked end in this pool.
     #[serde(default)]
     pub last_exit: Option<LastExit>,
+    /// The last reload that failed, until a later one serves.
+    #[serde(default)]
+    pub failed_reload: Option<FailedReload>,
     /// In the order of their numbers; also those that wait for a worker.
     pub slots: Vec<Slot>,
+}
+
+/// A reload whose generation was refused or rolled back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedReload {
+    /// Its generation.
+    pub generation: u64,
+    /// It had served visitors, and its predecessor came back.
+    pub rolled_back: bool,
+    /// When.
+    pub at: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The last lines of what failed, at most [`STDERR_LINES_MAX`] and [`STDERR_BYTES_MAX`].
+    pub stderr: Vec<String>,
 }
 
 /// How a pool is.
@@ -156,6 +174,9 @@ pub struct Zygote {
     pub pid: Option<u32>,
     /// Resident bytes.
     pub rss: Option<u64>,
+    /// The same, shared pages divided by their users.
+    #[serde(default)]
+    pub pss: Option<u64>,
     /// `starting`, `ready` or `leaving`.
     pub state: String,
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use steadfast_policy::class::Exit;
+use steadfast_policy::event::ZygoteEnd;
 
 use crate::case::Word;
 
@@ -53,8 +54,8 @@ pub(crate) enum Happening {
     Resumed,
     /// A zygote has loaded its application.
     ZygoteLoaded(usize),
-    /// A zygote ends; true: it says that its generation is broken.
-    ZygoteEnded(usize, bool),
+    /// A zygote ends.
+    ZygoteEnded(usize, ZygoteEnd),
     /// All faults end.
     Calmed,
 }

@@ -103,6 +103,8 @@ pub(crate) struct Page {
     pub(crate) rollbacks: u32,
     /// Some worker was started from files that had changed: they have an account of their own.
     pub(crate) files_changed: bool,
+    /// A zygote has failed at that moment.
+    pub(crate) zygote_failed: Option<Nanos>,
     pub(crate) max_seen: u32,
     pub(crate) min_seen: u32,
 }
@@ -208,7 +210,11 @@ impl Book {
     }
 
     fn fail(&mut self, w: usize, now: Nanos, quarters: u32) {
-        let (pool, generation) = (self.known[w].pool, self.known[w].generation);
+        self.fail_one(self.known[w].pool, self.known[w].generation, now, quarters);
+    }
+
+    /// A worker or a zygote of this generation has failed.
+    pub(crate) fn fail_one(&mut self, pool: usize, generation: GenerationId, now: Nanos, quarters: u32) {
         let page = &mut self.pages[pool];
         match quarters {
             0 => page.blameless.push_back(now),
@@ -376,7 +382,12 @@ impl Book {
         let (pool, generation) = (self.known[w].pool, self.known[w].generation);
         match *event {
             Event::SpawnFailed { fault, .. } => {
-                self.fail(w, now, if fault == SpawnFault::Program { 12 } else { 0 });
+                let weight = match fault {
+                    SpawnFault::Program => 12,
+                    SpawnFault::Fork => 4,
+                    SpawnFault::Host | SpawnFault::Zygote => 0,
+                };
+                self.fail(w, now, weight);
                 self.finish_worker(w, now);
             }
             Event::WorkerReady { .. } if self.known[w].ready.is_none() => {
@@ -558,6 +569,7 @@ impl Page {
             reloaded: 0,
             rollbacks: 0,
             files_changed: false,
+            zygote_failed: None,
             max_seen: figures.max,
             min_seen: figures.min,
         }

@@ -341,6 +341,11 @@ impl Laws {
                 self.exits.push((place, class, weight.quarters()));
                 return Ok(());
             }
+            Note::ZygoteExited { pool, generation, weight, .. } => {
+                self.book.fail_one(pool.0 as usize, generation, now, weight.quarters());
+                self.book.pages[pool.0 as usize].zygote_failed = (!weight.is_none()).then_some(now);
+                return Ok(());
+            }
             Note::BreakerOpened { pool, reason, generation, .. } => {
                 self.judge_opening(now, pool, reason)?;
                 self.watch.opened(pool, generation);
@@ -404,6 +409,8 @@ impl Laws {
             true => page.figures.breaker.failures,
             false => early.min(page.figures.breaker.failures),
         };
+        // Loading is dear: three zygotes that could not are enough.
+        let limit = if page.zygote_failed == Some(now) { limit.min(3) } else { limit };
         let weight: u32 = page.failures.iter().map(|&(_, quarters)| quarters).sum();
         match weight < 4 * limit {
             true => breach(Law::OpenCause, now, format!("{weight} quarters of {limit} failures.")),

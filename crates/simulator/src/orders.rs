@@ -2,7 +2,7 @@
 
 use steadfast_policy::class::Exit;
 use steadfast_policy::command::{Command, Source};
-use steadfast_policy::event::{Event, Files, SpawnFault};
+use steadfast_policy::event::{Event, Files, SpawnFault, ZygoteEnd};
 use steadfast_policy::figures::{Mode, Verify};
 use steadfast_policy::ids::{GenerationId, PoolId, WorkerId, ZygoteId};
 
@@ -42,12 +42,12 @@ impl World {
                 if let Some(z) = self.mold(zygote)
                     && self.molds[z].release != Release::IgnoresTerm
                 {
-                    self.agenda.add(self.now + wait, Happening::ZygoteEnded(z, false));
+                    self.agenda.add(self.now + wait, Happening::ZygoteEnded(z, ZygoteEnd::Failed));
                 }
             }
             Command::KillZygote { zygote } => {
                 if let Some(z) = self.mold(zygote) {
-                    self.agenda.add(self.now + MILLI, Happening::ZygoteEnded(z, false));
+                    self.agenda.add(self.now + MILLI, Happening::ZygoteEnded(z, ZygoteEnd::Failed));
                 }
             }
             Command::SetFallback { pool, on } => self.set_fallback(pool.0 as usize, on),
@@ -105,9 +105,9 @@ impl World {
             Source::Exec => (None, made.release, files),
             Source::Zygote(zygote) => match self.mold(zygote).map(|z| self.molds[z]) {
                 Some(mold) if mold.ready && !mold.gone && self.host_refuses <= self.now => {
-                    (None, mold.release, Files::Noted)
+                    (None, mold.release, mold.files)
                 }
-                Some(mold) if mold.ready && !mold.gone => (Some(SpawnFault::Host), mold.release, Files::Noted),
+                Some(mold) if mold.ready && !mold.gone => (Some(SpawnFault::Host), mold.release, mold.files),
                 _ => (Some(SpawnFault::Zygote), made.release, Files::Noted),
             },
         };
@@ -191,16 +191,18 @@ impl World {
             return;
         };
         let z = self.molds.len();
-        self.molds.push(Mold { id: zygote, pool: pool.0 as usize, release: made.release, ready: false, gone: false });
+        let files = if made.version == made.noted { Files::Noted } else { Files::Changed };
+        let release = made.release;
+        self.molds.push(Mold { id: zygote, pool: pool.0 as usize, release, files, ready: false, gone: false });
         let boot = self.boot_time(pool.0 as usize);
         match made.release {
             Release::NeverReady => {}
-            Release::Missing => self.agenda.add(self.now, Happening::ZygoteEnded(z, false)),
+            Release::Missing => self.agenda.add(self.now, Happening::ZygoteEnded(z, ZygoteEnd::Failed)),
             Release::DiesEarly(chance, _) if self.random.permille(chance.into()) => {
-                self.agenda.add(self.now + boot / 2, Happening::ZygoteEnded(z, false));
+                self.agenda.add(self.now + boot / 2, Happening::ZygoteEnded(z, ZygoteEnd::Failed));
             }
             Release::SaysAtBoot(Word::Broken) => {
-                self.agenda.add(self.now + boot / 2, Happening::ZygoteEnded(z, true));
+                self.agenda.add(self.now + boot / 2, Happening::ZygoteEnded(z, ZygoteEnd::Broken));
             }
             Release::Late(late) => self.agenda.add(self.now + late * MILLI, Happening::ZygoteLoaded(z)),
             _ => self.agenda.add(self.now + boot, Happening::ZygoteLoaded(z)),
@@ -215,12 +217,13 @@ impl World {
         }
     }
 
-    pub(crate) fn zygote_ended(&mut self, z: usize, broken: bool) {
+    pub(crate) fn zygote_ended(&mut self, z: usize, end: ZygoteEnd) {
         let mold = &mut self.molds[z];
         if mold.gone {
             return;
         }
         mold.gone = true;
-        self.inbox.push_back(Event::ZygoteExited { zygote: mold.id, broken });
+        let (zygote, files) = (mold.id, mold.files);
+        self.inbox.push_back(Event::ZygoteExited { zygote, end, files, retry_after: None });
     }
 }

@@ -1,7 +1,7 @@
 //! What happens to the world from outside: operators, faults of the host, and facts that are not true any more.
 
 use steadfast_policy::class::Exit;
-use steadfast_policy::event::{Event, Files, Limit};
+use steadfast_policy::event::{Event, Files, Limit, ZygoteEnd};
 use steadfast_policy::ids::{PoolId, RequestKey, SlotId, WorkerId};
 
 use crate::agenda::{Happening, MILLI};
@@ -27,7 +27,7 @@ impl World {
             Act::ZygoteKilled => {
                 let found = self.molds.iter().rposition(|mold| mold.pool == pool && !mold.gone);
                 if let Some(z) = found {
-                    self.zygote_ended(z, false);
+                    self.zygote_ended(z, ZygoteEnd::Killed);
                 }
             }
             Act::Stuck(wait) => self.stick(pool, wait),

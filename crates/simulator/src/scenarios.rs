@@ -6,12 +6,13 @@ pub mod leaving;
 pub mod repairs;
 pub mod requests;
 pub mod sizing;
+pub mod zygotes;
 
 use crate::scenario::Scenario;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = Scenario> {
-    [leaving::ALL, repairs::ALL, breaker::ALL, generations::ALL, sizing::ALL, requests::ALL]
+    [leaving::ALL, repairs::ALL, breaker::ALL, generations::ALL, sizing::ALL, requests::ALL, zygotes::ALL]
         .into_iter()
         .flatten()
         .copied()

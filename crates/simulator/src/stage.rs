@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use steadfast_policy::class::Exit;
 use steadfast_policy::command::{Command, Source};
-use steadfast_policy::event::{Event, Files, Load, SpawnFault};
+use steadfast_policy::event::{Event, Files, Load, SpawnFault, ZygoteEnd};
 use steadfast_policy::figures::{Figures, Mode, Verify};
 use steadfast_policy::ids::{GenerationId, PoolId, RequestKey, WorkerId, ZygoteId};
 use steadfast_policy::note::Note;
@@ -282,14 +282,19 @@ impl Stage {
             }
             Command::StartZygote { zygote, .. } => match self.zygotes {
                 Some(true) => self.later(20, Event::ZygoteReady { zygote }),
-                Some(false) => self.later(20, Event::ZygoteExited { zygote, broken: false }),
+                Some(false) => self.zygote_exits(20, zygote, ZygoteEnd::Failed),
                 None => {}
             },
             Command::QuitZygote { zygote } | Command::KillZygote { zygote } => {
-                self.later(5, Event::ZygoteExited { zygote, broken: false });
+                self.zygote_exits(5, zygote, ZygoteEnd::Failed);
             }
             _ => {}
         }
+    }
+
+    /// A zygote ends after so long.
+    pub(crate) fn zygote_exits(&mut self, wait: u64, zygote: ZygoteId, end: ZygoteEnd) {
+        self.later(wait, Event::ZygoteExited { zygote, end, files: self.files, retry_after: None });
     }
 
     fn exit_later(&mut self, worker: WorkerId, wait: u64, exit: Exit) {

@@ -88,6 +88,7 @@ pub(crate) struct Mold {
     pub(crate) id: ZygoteId,
     pub(crate) pool: usize,
     pub(crate) release: Release,
+    pub(crate) files: Files,
     pub(crate) ready: bool,
     pub(crate) gone: bool,
 }
@@ -380,7 +381,7 @@ impl World {
             Happening::Blamed(w, key) => self.blame(w, key),
             Happening::Resumed => self.resume(),
             Happening::ZygoteLoaded(z) => self.zygote_loaded(z),
-            Happening::ZygoteEnded(z, broken) => self.zygote_ended(z, broken),
+            Happening::ZygoteEnded(z, end) => self.zygote_ended(z, end),
             Happening::Calmed => self.become_calm(),
         }
     }

@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::units::parse_duration;
 /// What `steadfast -h` prints below the options.
 const EXAMPLES: &str = "\
 Examples:
+  steadfast demo                     a small site to break, on http://127.0.0.1:8080
   steadfast run --listen 127.0.0.1:9000 --workers 2..8 --user www-data \\
       -- perl site.fcgi              two to eight workers, without a file
   steadfast run -c steadfast.toml    keep the pools of a file alive, in the foreground
@@ -51,6 +53,11 @@ pub(crate) struct Target {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Run a small site to look at and to break
+    Demo(Demo),
+    /// Be a worker of the demo; executed by its supervisor
+    #[command(hide = true)]
+    DemoWorker,
     /// Be the supervisor, in the foreground
     Run(Run),
     /// Show every error of a configuration at once
@@ -104,6 +111,8 @@ pub(crate) enum Verb {
     },
     /// Show the requests that are kept from a pool's workers, or let them through again
     Quarantine(Quarantine),
+    /// Be a worker that runs a CGI program for each request
+    Cgi(Cgi),
     /// Read requests; executed by the supervisor
     #[command(hide = true)]
     Front,
@@ -111,6 +120,23 @@ pub(crate) enum Verb {
     Ping(Box<Ping>),
     /// Measure a FastCGI or HTTP address under load
     Bench(Box<Bench>),
+}
+
+/// `steadfast demo`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast demo                         the first free port from 8080 on
+  steadfast demo --http 127.0.0.1:3000
+
+It needs no root: started as root, it becomes nobody. It writes only into a directory
+of its own, which is gone when it has stopped. ^C stops it.")]
+pub(crate) struct Demo {
+    /// Where the site is: an address of this machine only, port 0 for any that is free
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) http: Option<String>,
+    #[arg(long, value_name = "ADDR", hide = true)]
+    pub(crate) ops: Option<String>,
 }
 
 /// `steadfast run`.
@@ -133,6 +159,9 @@ pub(crate) struct Run {
     /// Who accepts: queue (the front, which gives each request to one worker; default) or direct (the workers)
     #[arg(long, value_name = "queue|direct", requires = "command")]
     pub(crate) mode: Option<String>,
+    /// What COMMAND is: fastcgi (default), or cgi, which is run once for each request
+    #[arg(long = "type", value_name = "fastcgi|cgi", requires = "command")]
+    pub(crate) kind: Option<String>,
     /// How workers are made: exec
     #[arg(long, value_name = "HOW", requires = "command")]
     pub(crate) launch: Option<String>,
@@ -220,6 +249,30 @@ pub(crate) struct Reload {
     /// Wait no longer than this, such as 90s: exit 75, the reload goes on
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// `steadfast cgi`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast run --type cgi --listen unix:/run/git.sock --workers 4 --user git \\
+      -- /usr/lib/git-core/git-http-backend        a pool of such workers; no file needed
+  spawn-fcgi -s /run/cgi.sock -n -- /usr/bin/steadfast cgi --root /usr/lib/cgi-bin
+
+It accepts on fd 0, as every FastCGI program, one request at a time.")]
+pub(crate) struct Cgi {
+    /// Run what the web server names in SCRIPT_FILENAME, below this directory only; may be repeated
+    #[arg(long, value_name = "DIR", conflicts_with = "program")]
+    pub(crate) root: Vec<PathBuf>,
+    /// End a script that takes longer, such as 60s: its visitor gets 504
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Give this variable of the worker's environment to the program; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pass: Vec<OsString>,
+    /// The CGI program, run once for each request
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

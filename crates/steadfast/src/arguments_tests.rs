@@ -124,6 +124,8 @@ fn every_verb_of_this_version_is_there_and_no_other() {
     let command = Arguments::command();
     let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
     let expected = [
+        "demo",
+        "demo-worker",
         "run",
         "check",
         "status",
@@ -137,6 +139,7 @@ fn every_verb_of_this_version_is_there_and_no_other() {
         "kill",
         "breaker",
         "quarantine",
+        "cgi",
         "front",
         "ping",
         "bench",

@@ -1,7 +1,9 @@
 //! The command `steadfast`: reads the arguments, runs one verb, tells what went wrong, and chooses the exit code.
 
 mod arguments;
+mod cgi;
 mod client;
+mod demo;
 mod exchange;
 mod failure;
 mod output;
@@ -19,37 +21,37 @@ use crate::arguments::Arguments;
 
 fn main() -> process::ExitCode {
     panic::set_hook(Box::new(|info| output::message(&bug(info))));
-    let number = panic::catch_unwind(|| match arguments::parse(std::env::args_os()) {
+    let code = panic::catch_unwind(|| match arguments::parse(std::env::args_os()) {
         Ok(arguments) => verb(arguments),
-        Err(error) => usage(&error),
+        Err(error) => usage(&error).number().into(),
     });
-    process::ExitCode::from(number.unwrap_or(ExitCode::Bug.number()))
+    code.unwrap_or(ExitCode::Bug.number().into())
 }
 
-fn verb(arguments: Arguments) -> u8 {
+fn verb(arguments: Arguments) -> process::ExitCode {
     match verbs::perform(arguments) {
-        Ok(number) => number,
+        Ok(code) => code,
         Err(failure) => {
             output::failure(&failure);
-            failure.code.number()
+            failure.code.number().into()
         }
     }
 }
 
 /// Wrong arguments, or help and version, which clap hands over in the same way.
-fn usage(error: &clap::Error) -> u8 {
+fn usage(error: &clap::Error) -> ExitCode {
     let style = if error.use_stderr() { output::stderr_style() } else { output::stdout_style() };
     let text = error.render();
     let text = if style.colour { text.ansi().to_string() } else { text.to_string() };
     if error.use_stderr() {
         output::message(&text);
-        return ExitCode::Usage.number();
+        return ExitCode::Usage;
     }
     match output::result(&text) {
-        Ok(()) => ExitCode::Good.number(),
+        Ok(()) => ExitCode::Good,
         Err(failure) => {
             output::failure(&failure);
-            failure.code.number()
+            failure.code
         }
     }
 }

@@ -7,6 +7,8 @@ use steadfast_proto::status::{BreakerState, LastExit, Pool, PoolState, Slot, Slo
 use crate::output::{Paint, Style};
 use crate::units::{clean, short_duration, since, size, until};
 
+/// So many lines of what a failed reload said are shown.
+const FAILED_LINES_MAX: usize = 4;
 /// Between two columns.
 const GAP: &str = "  ";
 
@@ -41,7 +43,8 @@ pub(crate) fn draw(status: &Status, now: Timestamp, style: Style) -> String {
     let mut next_slot = 1;
     for (index, pool) in status.pools.iter().enumerate() {
         text.push_str(&pools.line(index + 1, "", style));
-        for line in reasons(pool, now).into_iter().chain(requests(pool, now)) {
+        let told = reasons(pool, now).into_iter().chain(failed_reload(pool, now));
+        for line in told.chain(zygote(pool)).chain(requests(pool, now)) {
             text.push_str(&fit(&format!("  {line}"), style));
             text.push('\n');
         }
@@ -66,12 +69,13 @@ const POOL_HEAD: [(&str, Align); 6] = [
     ("ENDED", Align::Left),
 ];
 
-const SLOT_HEAD: [(&str, Align); 7] = [
+const SLOT_HEAD: [(&str, Align); 8] = [
     ("SLOT", Align::Right),
     ("PID", Align::Right),
     ("STATE", Align::Left),
     ("REQUESTS", Align::Right),
-    ("MEMORY", Align::Right),
+    ("RSS", Align::Right),
+    ("PSS", Align::Right),
     ("AGE", Align::Right),
     ("LAST EXIT", Align::Left),
 ];
@@ -133,6 +137,28 @@ fn reasons(pool: &Pool, now: Timestamp) -> Vec<String> {
     lines
 }
 
+/// What became of the last reload, if that was no good: nobody else may have noticed.
+fn failed_reload(pool: &Pool, now: Timestamp) -> Vec<String> {
+    let Some(failed) = &pool.failed_reload else {
+        return Vec::new();
+    };
+    let what = if failed.rolled_back { "rolled back" } else { "refused" };
+    let ago = since(&failed.at, now).map(|age| format!(" {} ago", short_duration(age))).unwrap_or_default();
+    let first = format!("reload: generation {} was {what}{ago}: {}", failed.generation, clean(&failed.reason));
+    let lines = failed.stderr.iter().filter(|line| !line.trim().is_empty() && !failed.reason.contains(line.as_str()));
+    let lines: Vec<String> = lines.map(|line| format!("| {}", clean(line))).collect();
+    let last = lines.len().saturating_sub(FAILED_LINES_MAX);
+    std::iter::once(first).chain(lines.into_iter().skip(last)).collect()
+}
+
+/// Who forks its workers, and how much of its memory they share with it.
+fn zygote(pool: &Pool) -> Option<String> {
+    let zygote = pool.zygote.as_ref()?;
+    let pid = zygote.pid.map_or("away".to_owned(), |pid| format!("pid {pid}"));
+    let memory = zygote.rss.zip(zygote.pss).map(|(rss, pss)| format!(", RSS {}, PSS {}", size(rss), size(pss)));
+    Some(format!("zygote: {}, {pid}{}", clean(&zygote.state), memory.unwrap_or_default()))
+}
+
 /// What became of a queue pool's requests, and which are kept from its workers.
 fn requests(pool: &Pool, now: Timestamp) -> Vec<String> {
     let (Some(queue), Some(requests)) = (&pool.queue, &pool.requests) else {
@@ -158,7 +184,7 @@ fn requests(pool: &Pool, now: Timestamp) -> Vec<String> {
     std::iter::once(format!("queue: {}", words.join(", "))).chain(quarantined).collect()
 }
 
-fn slot_row(slot: &Slot, now: Timestamp) -> [Cell; 7] {
+fn slot_row(slot: &Slot, now: Timestamp) -> [Cell; 8] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let paint = match slot.state {
         SlotState::Ready | SlotState::Idle | SlotState::Busy => None,
@@ -176,7 +202,8 @@ fn slot_row(slot: &Slot, now: Timestamp) -> [Cell; 7] {
         Cell::new(or_dash(slot.pid.map(|pid| pid.to_string())), Align::Right, None),
         Cell::new(slot.state.word(), Align::Left, paint),
         Cell::new(or_dash(slot.requests.map(|count| count.to_string())), Align::Right, None),
-        Cell::new(or_dash(slot.pss.or(slot.rss).map(size)), Align::Right, None),
+        Cell::new(or_dash(slot.rss.map(size)), Align::Right, None),
+        Cell::new(or_dash(slot.pss.map(size)), Align::Right, None),
         Cell::new(or_dash(age), Align::Right, None),
         Cell::new(or_dash(Some(notes.join("; ")).filter(|notes| !notes.is_empty())), Align::Left, None),
     ]

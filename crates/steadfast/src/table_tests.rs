@@ -1,7 +1,7 @@
 //! What a person sees, as snapshots.
 
 use super::*;
-use steadfast_proto::status::{Breaker, Phase, Workers};
+use steadfast_proto::status::{Breaker, FailedReload, Phase, Workers, Zygote};
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 
@@ -50,6 +50,7 @@ fn pool(name: &str, state: PoolState, slots: Vec<Slot>) -> Pool {
         latency_ms: None,
         exits: [("recycled".to_owned(), 0)].into(),
         last_exit: None,
+        failed_reload: None,
         slots,
     }
 }
@@ -105,11 +106,18 @@ fn serving() {
     });
     killed.requests = Some(9);
     killed.text = Some("warm".into());
-    insta::assert_snapshot!(draw(
-        &status(vec![pool("site", PoolState::Serving, vec![slot(1, SlotState::Idle), killed])]),
-        now(),
-        Style::default()
-    ));
+    killed.pss = Some(3_100_000);
+    let mut site = pool("site", PoolState::Serving, vec![slot(1, SlotState::Idle), killed]);
+    let (rss, pss) = (Some(60_000_000), Some(20_000_000));
+    site.failed_reload = Some(FailedReload {
+        generation: 4,
+        rolled_back: false,
+        at: "2026-11-23T11:59:00Z".into(),
+        reason: "its first worker failed: unverified, code 0: GET /health: expected status 200, got status 500".into(),
+        stderr: vec!["Can't locate object method \"new\" via package \"Site::Response\" at site.fcgi line 39.".into()],
+    });
+    site.zygote = Some(Zygote { pid: Some(4710), rss, pss, state: "ready".into() });
+    insta::assert_snapshot!(draw(&status(vec![site]), now(), Style::default()));
 }
 
 #[test]

@@ -5,9 +5,11 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::daemon::{Config, Daemon, STEADFAST, address, is_root, socket, steadfast};
+use support::conditions::is_soon;
+use support::daemon::{Config, Daemon, Pool, STEADFAST, address, is_root, socket, steadfast};
 use support::fcgi::Request;
 use support::nginx::Nginx;
+use support::proc;
 use support::scene::Scene;
 
 fn examples() -> PathBuf {
@@ -99,4 +101,44 @@ fn as_root_a_pool_without_a_user_is_refused() {
     let said = steadfast(&examples(), &["check", "-c", &file.display().to_string()]);
     assert_eq!(said.code, 78, "{}", said.stderr);
     assert!(said.stderr.contains("must name its user"), "{}", said.stderr);
+}
+
+/// The whole story: what happens to the site on FCGI::ProcManager, and on steadfast.
+#[test]
+fn alone_the_accident_is_a_refused_reload() {
+    let output = std::process::Command::new("/usr/bin/perl")
+        .arg(examples().join("perl-site/accident"))
+        .env("STEADFAST", STEADFAST)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("perl runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.ends_with("As promised.\n") && told.matches("   ok: ").count() >= 17, "{told}");
+}
+
+/// The link in another language, as docs/link.md tells it.
+#[test]
+fn a_zygote_in_python_forks_workers_that_serve_and_leave_with_the_supervisor() {
+    for mode in ["queue", "direct"] {
+        let scene = Scene::new();
+        let program = fs::read_to_string(examples().join("link/zygote.py")).expect("the example is there");
+        let program = scene.program("zygote.py", &program).display().to_string();
+        let pool = Pool::new("link", &["/usr/bin/python3", &program]).workers("3").key("launch", "\"zygote\"");
+        let pool = if mode == "queue" { pool.queue() } else { pool };
+        let mut daemon = Config::new(&[pool.table("verify", "request = \"GET /\"")]).start(&scene);
+        daemon.wait_serving("link");
+        assert!(is_soon(|| daemon.pool("link")["workers"]["serving"] == 3), "{mode}: {}", daemon.pool("link"));
+        let workers = daemon.workers("link");
+        for worker in &workers {
+            assert_eq!((proc::parent(*worker), proc::group(*worker)), (Some(daemon.pid()), Some(*worker)), "{mode}");
+        }
+        let answer = Request::get("/").send(&address(&scene, "link")).expect("an answer");
+        let pid = answer.text().trim().strip_prefix("hello from ").and_then(|pid| pid.parse().ok());
+        assert!(pid.is_some_and(|pid| workers.contains(&pid)), "{mode}: {} of {workers:?}", answer.text());
+        // A killed supervisor tells nobody anything: the zygote's and the workers' links end.
+        daemon.signal(rustix::process::Signal::KILL);
+        let left = is_soon(|| scene.processes().is_empty());
+        assert!(left, "{mode}: {:?} are left", scene.processes());
+    }
 }

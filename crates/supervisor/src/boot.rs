@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use steadfast_config::load::Loaded;
-use steadfast_config::types::{Config, Pool};
-use steadfast_proto::link::{Decoder, FromWorker};
+use steadfast_config::types::{Config, Pool, Verify};
+use steadfast_proto::link::{Decoder, FromWorker, Role};
 
+use crate::asking;
 use crate::children::{Ended, Kill, raise_nofile, reap, signal, signal_group};
+use crate::front::process;
 use crate::launch::Launch;
 use crate::listener::{Listener, UnixSpec};
 use crate::output::{Lines, Scratch, Turn};
 use crate::procfs::Procfs;
 use crate::readiness::interval;
 use crate::signals::signal_name;
-use crate::spawn::Spawned;
+use crate::spawn::{Credentials, Spawned};
 
 /// A worker that is asked to leave after its trial may take so long.
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
@@ -75,7 +77,10 @@ fn trial(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> B
             return BootOutcome { pool: pool.name.clone(), ok: false, message, stderr: Vec::new() };
         }
     };
-    let seen = worker.wait_ready(pool);
+    let seen = worker.wait_ready(pool).and_then(|ready| match &pool.verify {
+        Some(verify) => worker.verify(pool, verify).map(|()| format!("{ready}, and verified")),
+        None => Ok(ready),
+    });
     worker.leave();
     let stderr = worker.lines.last().map(str::to_owned).collect();
     let (ok, message) = match seen {
@@ -96,9 +101,12 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
     }
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
     let (execute, _) = pins.execute(false);
-    let spawned = launch.start(&pins, &execute, &sockets, raise_nofile()).map_err(|error| error.message())?;
+    let spawned =
+        launch.start(&pins, &execute, &sockets, raise_nofile(), Role::Worker).map_err(|error| error.message())?;
     Ok(Trial {
         spawned,
+        socket: private.0.join(format!("{}-0", pool.name)),
+        credentials: launch.credentials().cloned(),
         lines: Lines::new(),
         scratch: Scratch::new(),
         decoder: Decoder::new(),
@@ -112,6 +120,10 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
 
 struct Trial {
     spawned: Spawned,
+    /// Where it listens.
+    socket: PathBuf,
+    /// Who it is; `None` is who we are.
+    credentials: Option<Credentials>,
     lines: Lines,
     scratch: Scratch,
     decoder: Decoder<FromWorker>,
@@ -157,6 +169,41 @@ impl Trial {
             }
             if took >= pool.ready_timeout {
                 return Err(format!("not ready after {}", crate::words::duration(pool.ready_timeout)));
+            }
+        }
+    }
+
+    /// Asks it its verify request, as the supervisor would: by a child.
+    fn verify(&mut self, pool: &Pool, verify: &Verify) -> Result<(), String> {
+        let own = process::own_program();
+        let own = own.as_ref().map(AsFd::as_fd);
+        let asker = asking::ask(pool, self.credentials.as_ref(), &self.socket, std::process::id(), own)?;
+        let began = Instant::now();
+        let mut lines = Lines::new();
+        let mut said = Vec::new();
+        let patience = verify.timeout + Duration::from_secs(1);
+        let ended = loop {
+            self.hear(interval(0));
+            let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            lines.read(asker.stderr.as_fd(), now, &mut self.scratch, &mut said);
+            if let Ok(Some(ended)) = reap(asker.pidfd.as_fd()) {
+                lines.read(asker.stderr.as_fd(), now, &mut self.scratch, &mut said);
+                lines.finish(now, &mut said);
+                break ended;
+            }
+            if began.elapsed() >= patience + Duration::from_secs(1) {
+                return Err("it failed its verify request: the process that asks it does not end".to_owned());
+            }
+            if began.elapsed() >= patience {
+                let _ = signal_group(asker.pid, Kill::Kill);
+            }
+        };
+        match (ended, asking::take_word(&mut said)) {
+            (Ended::Code(0), _) => Ok(()),
+            (_, word) => {
+                let told = said.join("\n");
+                self.lines.hear(format!("{told}\n").as_bytes(), 0, &mut Vec::new());
+                Err(format!("it failed its verify request: {}", word.unwrap_or_else(|| "no answer".to_owned())))
             }
         }
     }

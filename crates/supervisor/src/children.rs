@@ -22,6 +22,11 @@ impl Pid {
         if raw > 1 { NonZeroI32::new(raw).map(Pid) } else { None }
     }
 
+    /// One that somebody has told us; `None` also for what is no pid at all.
+    pub(crate) fn told(number: u32) -> Option<Pid> {
+        i32::try_from(number).ok().and_then(Pid::new)
+    }
+
     /// As a number.
     pub fn get(self) -> u32 {
         self.0.get().unsigned_abs()
@@ -85,6 +90,17 @@ pub fn next_dead() -> io::Result<Option<Pid>> {
     Ok(sys::wait_any()?.and_then(Pid::new))
 }
 
+/// How a child that `next_dead` found has ended; it stays unreaped.
+pub fn ended_pid(pid: Pid) -> io::Result<Option<Ended>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(process::waitid(WaitId::Pid(pid.raw()), options)?.as_ref().map(Ended::from_status))
+}
+
+/// Whether a process has not made a session of its own.
+pub fn is_of_our_session(pid: Pid) -> bool {
+    process::getsid(None).is_ok_and(|ours| process::getsid(Some(pid.raw())) == Ok(ours))
+}
+
 /// Reaps a child that `next_dead` found.
 pub fn reap_pid(pid: Pid) -> io::Result<Option<Ended>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -129,6 +145,13 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: Kill) -> io::Result<()> {
 /// Signals a process group. Only while its leader is unreaped: after that the number may be a stranger's.
 pub fn signal_group(leader: Pid, signal: Kill) -> io::Result<()> {
     Ok(process::kill_process_group(leader.raw(), signal.signal())?)
+}
+
+/// SIGKILL to an unreaped process, which need not lead a group, and to the group that it may lead.
+pub(crate) fn kill_with_group(pid: Pid, pidfd: BorrowedFd<'_>) {
+    // Whoever is dead already needs none.
+    let _ = signal(pidfd, Kill::Kill);
+    let _ = signal_group(pid, Kill::Kill);
 }
 
 /// Marks every inherited fd above 2 close-on-exec. Once, at start: our own are made so.

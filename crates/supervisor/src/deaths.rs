@@ -1,26 +1,29 @@
-//! Buries dead workers: reads what must be read before reaping, ends what is left of the group, reaps, tells the policy.
+//! Buries the dead: reads what must be read before reaping, ends what is left of the group, reaps, tells the policy.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use steadfast_policy::class::Exit;
-use steadfast_policy::event::Event as Fact;
-use steadfast_policy::ids::WorkerId;
-use steadfast_proto::status::{STDERR_BYTES_MAX, STDERR_LINES_MAX};
+use steadfast_policy::event::{Event as Fact, ZygoteEnd};
+use steadfast_policy::ids::{PoolId, WorkerId, ZygoteId};
 
-use crate::children::{Ended, Kill, ended, next_dead, reap, reap_pid, signal_group};
+use crate::asking;
+use crate::children::{Ended, Kill, Pid, ended, ended_pid, is_of_our_session, next_dead, reap, reap_pid, signal_group};
 use crate::evidence;
+use crate::forks;
+use crate::front::private::Private;
 use crate::front::{process, tell};
-use crate::links;
-use crate::output::Lines;
+use crate::output::last_lines;
 use crate::relay;
 use crate::shell::{Corpse, Shell};
+use crate::speech;
 use crate::timers::Timer;
+use crate::voice::{Speaker, Voice, Word};
+use crate::workers::Worker;
+use crate::zygotes::Zygote;
 
 /// Strangers reaped in one turn.
 const STRANGERS: usize = 64;
-/// Bytes of one line in a report: four such fit into it.
-const STDERR_LINE_MAX: usize = 1000;
 /// The policy waits shorter than this for the front's word on a dead worker.
 const KEPT: Duration = Duration::from_secs(5);
 /// SIGKILL, as waitid tells it.
@@ -33,8 +36,9 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     };
     let Ok(Some(end)) = ended(worker.pidfd.as_fd()) else { return };
     let pid = worker.pid;
-    links::last_words(shell, id);
-    relay::last_words(shell, id);
+    let speaker = Speaker::Worker(id);
+    speech::last_words(shell, speaker);
+    relay::last_words(shell, speaker);
     if is_direct(shell, id) {
         evidence::gather(shell, id, end);
     }
@@ -44,40 +48,97 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.remove(id) else {
         return;
     };
-    for timer in [Timer::Probe(id), Timer::Drain(id), Timer::Output(id), Timer::Adopt(id)] {
+    for timer in [Timer::Probe(id), Timer::Drain(id), Timer::Output(speaker), Timer::Adopt(id)] {
         shell.timers.clear(timer);
     }
     if let Some(pool) = shell.pools.get_mut(worker.pool) {
         pool.ready.remove(&id);
         pool.members.remove(&id);
     }
-    let exit = match reap(worker.pidfd.as_fd()) {
+    let (exit, oom) = bury(shell, &worker.pidfd);
+    asking::cancel(shell, id);
+    let Worker { voice, queued, trial, pool, .. } = *worker;
+    trial.iter().for_each(Private::unlink);
+    let mut corpse = Corpse::of(pid, voice, exit, pool);
+    if let Some(queued) = &queued {
+        corpse.request = queued.doomed.clone();
+        corpse.kept_until = Some(shell.now.after(KEPT));
+        queued.private.unlink();
+    }
+    shell.corpses.insert(speaker, corpse);
+    shell.facts.push_back(Fact::WorkerExited { worker: id, exit, oom });
+    if let Some(queued) = &queued {
+        tell::gone(shell, id, queued.life);
+    }
+}
+
+/// Reaps a process that has ended: how, and whether an OOM counter explains it.
+pub(crate) fn bury(shell: &mut Shell, pidfd: &OwnedFd) -> (Exit, bool) {
+    let exit = match reap(pidfd.as_fd()) {
         Ok(Some(Ended::Code(code))) => Exit::Code(code),
         Ok(Some(Ended::Signal { number, .. })) => Exit::Signal(number),
         // Somebody else has reaped it: how it ended is lost, and nobody is blamed for it.
         Ok(None) | Err(_) => Exit::Signal(SIGKILL),
     };
-    let oom = is_oom(shell, exit);
-    let ended = match exit {
-        Exit::Code(code) => (Some(code), None),
-        Exit::Signal(signal) => (None, Some(signal)),
+    (exit, is_oom(shell, exit))
+}
+
+impl Corpse {
+    /// Of a process that has been buried.
+    pub(crate) fn of(pid: Pid, voice: Voice, exit: Exit, pool: PoolId) -> Corpse {
+        let mut stderr = last_lines(voice.stderr.lines.last());
+        if stderr.is_empty() {
+            stderr = last_lines(voice.stdout.lines.last());
+        }
+        let ended = match exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(signal) => (None, Some(signal)),
+        };
+        Corpse { pid: Some(pid.get()), word: voice.word, stderr, ended, pool: Some(pool), ..Corpse::default() }
+    }
+}
+
+/// A zygote's pidfd is readable.
+pub(crate) fn zygote_died(shell: &mut Shell, id: ZygoteId) {
+    let Some(zygote) = shell.zygotes.get(id) else {
+        return;
     };
-    let mut stderr = last_lines(&worker.stderr.lines);
-    if stderr.is_empty() {
-        stderr = last_lines(&worker.stdout.lines);
+    let Ok(Some(_)) = ended(zygote.pidfd.as_fd()) else { return };
+    let pid = zygote.pid;
+    let speaker = Speaker::Zygote(id);
+    speech::last_words(shell, speaker);
+    relay::last_words(shell, speaker);
+    // Middles, and workers that it has not told of yet.
+    let _ = signal_group(pid, Kill::Kill);
+    let Some(zygote) = shell.zygotes.remove(id) else {
+        return;
+    };
+    shell.timers.clear(Timer::Output(speaker));
+    shell.timers.clear(Timer::ZygoteLeave(id));
+    let (exit, oom) = bury(shell, &zygote.pidfd);
+    let Zygote { pool, generation, files, retry_after, voice, orders, condemned, is_broken, is_unavailable, .. } =
+        *zygote;
+    let mut corpse = Corpse::of(pid, voice, exit, pool);
+    if let Some(why) = condemned.clone() {
+        corpse.word.get_or_insert_with(Word::default).message.get_or_insert(why);
     }
-    let word = worker.word.clone();
-    let mut corpse = Corpse { pid: Some(pid.get()), word, stderr, ended, pool: Some(worker.pool), ..Corpse::default() };
-    if let Some(queued) = &worker.queued {
-        corpse.request = queued.doomed.clone();
-        corpse.kept_until = Some(shell.now.after(KEPT));
-        queued.private.unlink();
-    }
-    shell.corpses.insert(id, corpse);
-    shell.facts.push_back(Fact::WorkerExited { worker: id, exit, oom });
-    if let Some(queued) = &worker.queued {
-        tell::gone(shell, id, queued.life);
-    }
+    shell.corpses.insert(speaker, corpse);
+    let codes = shell.pools.get(pool).map(|pool| &pool.plan_of(generation).config);
+    let is = |list: &dyn Fn(&steadfast_config::types::Pool) -> &Vec<u8>| match exit {
+        Exit::Code(code) => codes.is_some_and(|config| list(config).contains(&code)),
+        Exit::Signal(_) => false,
+    };
+    let end = if is_broken || is(&|config| &config.broken_codes) {
+        ZygoteEnd::Broken
+    } else if is_unavailable || is(&|config| &config.unavailable_codes) {
+        ZygoteEnd::Unavailable
+    } else if exit == Exit::Signal(SIGKILL) && !oom && condemned.is_none() {
+        ZygoteEnd::Killed
+    } else {
+        ZygoteEnd::Failed
+    };
+    forks::abandon(shell, pool, orders.into_values());
+    shell.facts.push_back(Fact::ZygoteExited { zygote: id, end, files, retry_after });
 }
 
 fn is_direct(shell: &Shell, id: WorkerId) -> bool {
@@ -91,27 +152,9 @@ fn is_oom(shell: &mut Shell, exit: Exit) -> bool {
     exit == Exit::Signal(SIGKILL) && before.zip(now).is_some_and(|(before, now)| now > before)
 }
 
-/// The last lines, as many as the status document carries. Long ones are cut, so that one alone is not all.
-fn last_lines(lines: &Lines) -> Vec<String> {
-    let mut all: Vec<String> = lines.last().map(cut).collect();
-    let mut bytes = 0;
-    let kept = all
-        .iter()
-        .rev()
-        .take(STDERR_LINES_MAX)
-        .take_while(|line| {
-            bytes += line.len();
-            bytes <= STDERR_BYTES_MAX
-        })
-        .count();
-    all.split_off(all.len() - kept)
-}
-
-fn cut(line: &str) -> String {
-    if line.len() <= STDERR_LINE_MAX {
-        return line.to_owned();
-    }
-    format!("{} …", &line[..line.floor_char_boundary(STDERR_LINE_MAX)])
+/// The worker that this process asks its verify request.
+fn asked_by(shell: &Shell, pid: Pid) -> Option<WorkerId> {
+    shell.askers.iter().find(|(_, asker)| asker.pid == pid).map(|(worker, _)| *worker)
 }
 
 /// SIGCHLD: reaps strangers, which became ours because their parents died. Workers are left to their pidfds.
@@ -125,7 +168,17 @@ pub(crate) fn strangers(shell: &mut Shell) -> bool {
             Ok(Some(pid)) => match shell.workers.by_pid(pid) {
                 // The kernel shows the first dead child until it is reaped: the worker first, then the others.
                 Some(worker) => died(shell, worker),
+                None if let Some(zygote) = shell.zygotes.by_pid(pid) => zygote_died(shell, zygote),
+                None if let Some(asked) = asked_by(shell, pid) => asking::died(shell, asked),
+                // It may be a worker of which its zygote has not told yet.
+                None if shell.zygotes.are_forking() => {
+                    shell.are_strangers_waiting = true;
+                    return false;
+                }
                 None => {
+                    if was_killed_with_its_worker(pid) {
+                        let _ = signal_group(pid, Kill::Kill);
+                    }
                     let _ = reap_pid(pid);
                 }
             },
@@ -135,21 +188,9 @@ pub(crate) fn strangers(shell: &mut Shell) -> bool {
     true
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_long_line_is_cut_and_leaves_room_for_others() {
-        let mut pipe = std::io::pipe().expect("a pipe");
-        std::io::Write::write_all(&mut pipe.1, &[b"why\n", vec![b'x'; 20_000].as_slice()].concat()).expect("room");
-        let mut lines = Lines::new();
-        let mut out = Vec::new();
-        let _turn = lines.read(pipe.0.as_fd(), 0, &mut crate::output::Scratch::new(), &mut out);
-        lines.finish(0, &mut out);
-        let report = last_lines(&lines);
-        assert_eq!(report.len(), 2);
-        assert_eq!(report[0], "why");
-        assert!(report[1].len() < 1010 && report[1].ends_with('…'));
-    }
+/// A worker's child that leads a group of its own may be bound to die by SIGKILL with it (PDEATHSIG), as CGI scripts are; the
+/// rest of its group is meant to die, too. One with a session of its own is nobody's, and lives. The stranger is dead and
+/// unreaped, so that its group's number is its own.
+fn was_killed_with_its_worker(pid: Pid) -> bool {
+    matches!(ended_pid(pid), Ok(Some(Ended::Signal { number: SIGKILL, .. }))) && is_of_our_session(pid)
 }

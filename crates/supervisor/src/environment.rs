@@ -6,8 +6,15 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use crate::users::User;
 
 /// Set by us at each start, or never passed: PHP_FCGI_CHILDREN would make php-cgi a manager of its own.
-const OURS: [&str; 6] =
-    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "STEADFAST_LINK", "PHP_FCGI_CHILDREN"];
+const OURS: [&str; 7] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "STEADFAST_LINK",
+    "STEADFAST_ROLE",
+    "PHP_FCGI_CHILDREN",
+];
 
 /// Variables in the order in which they were set; a name stands once.
 #[derive(Clone, Debug, Default)]

@@ -21,7 +21,7 @@ pub(crate) fn begin(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get_mut(id) else {
         return;
     };
-    worker.baseline = shell.procfs.io(worker.pid).map(|io| Baseline { io, heard: worker.heard() });
+    worker.baseline = shell.procfs.io(worker.pid).map(|io| Baseline { io, heard: worker.voice.heard() });
 }
 
 /// Tells the policy what a dying worker and a few others of its pool have served since they were asked last. The dead
@@ -56,7 +56,7 @@ fn tell(shell: &mut Shell, id: WorkerId) {
     let Some(io) = shell.procfs.io(worker.pid) else {
         return;
     };
-    let served = served(before, Baseline { io, heard: worker.heard() });
+    let served = served(before, Baseline { io, heard: worker.voice.heard() });
     let more = served.saturating_sub(worker.told);
     if more > 0 {
         worker.told = served;

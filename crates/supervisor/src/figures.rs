@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use steadfast_config::types::{Every, Mode, Pool, Quarantine, Then};
+use steadfast_config::types::{self, Every, Mode, Pool, Quarantine, Then};
 use steadfast_policy::figures::{self, BreakerFigures, Figures, Launch, Verify};
 
-/// The figures of a pool. Nothing is verified and nothing quarantined in direct mode: nobody sees a request there.
+/// The figures of a pool. Nothing is quarantined in direct mode: nobody sees a request there.
 pub(crate) fn figures(pool: &Pool) -> Figures {
     let breaker = &pool.breaker;
-    let verify = pool.verify.as_ref().filter(|_| pool.mode == Mode::Queue);
+    let verify = pool.verify.as_ref();
     Figures {
         mode: match pool.mode {
             Mode::Queue => figures::Mode::Queue,
             Mode::Direct => figures::Mode::Direct,
         },
-        launch: Launch::Exec,
+        launch: match pool.launch {
+            types::Launch::Exec => Launch::Exec,
+            types::Launch::Zygote => Launch::Zygote,
+        },
         verify: match verify.map(|verify| verify.every) {
             None => Verify::Never,
             Some(Every::Each) => Verify::Each,
@@ -26,7 +29,7 @@ pub(crate) fn figures(pool: &Pool) -> Figures {
         idle: pool.workers.idle,
         ready_timeout: pool.ready_timeout,
         verify_timeout: match verify {
-            // The front's own deadline comes first, and says what was wrong.
+            // The own deadline of whoever asks comes first, and says what was wrong.
             Some(verify) => verify.timeout + Duration::from_secs(1),
             None => Figures::default().verify_timeout,
         },

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use steadfast_config::machine::{UserIds, WORKER_PATH, find_program, pool_directory};
-use steadfast_config::types::{Config, Listen, Pass as PassBy, Pool};
+use steadfast_config::types::{Config, Kind, Listen, Pass as PassBy, Pool};
+use steadfast_proto::link::Role;
 
 use crate::children::Nofile;
 use crate::environment::Environment;
@@ -14,6 +15,9 @@ use crate::front::settings;
 use crate::spawn::{self, Credentials, Directory, Limit, Pass, Spawned, WorkerSpec};
 use crate::spawn_error::SpawnError;
 use crate::users::{self, User};
+
+/// Executed inside the child this is still our own program, whatever has been put in its place on disk.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// What is the same for every worker of a pool with this configuration.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ impl Launch {
         }
         Ok(Launch {
             directory: pool_directory(config, pool, current),
-            arguments: pool.command.iter().map(OsString::from).collect(),
+            arguments: arguments(pool),
             environment: environment(pool, user.as_ref()),
             credentials,
             umask: pool.umask,
@@ -73,6 +77,11 @@ impl Launch {
                 false => pool.listen.iter().map(|listen| socket_name(listen, &pool.name)).collect(),
             },
         })
+    }
+
+    /// The same with all groups.
+    pub(crate) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
 
     /// Who the workers are; `None` is who we are.
@@ -98,16 +107,26 @@ impl Launch {
         // What was given relative to the directory stays so: it is executed inside the pinned one.
         let given = Path::new(&pool.command[0]);
         let program = if given.is_relative() && pool.command[0].contains('/') { given.to_owned() } else { found };
-        Pins::take(directory, program, &pool.command[1..]).map_err(|(path, error)| cannot("execute", &path, error))
+        // The CGI program is a file that the worker is told of, like a script that an interpreter is told of.
+        let (program, files) = match pool.kind {
+            Kind::FastCgi => (program, pool.command[1..].to_vec()),
+            Kind::Cgi => {
+                let program = program.to_string_lossy().into_owned();
+                let files = std::iter::once(program).chain(pool.command[1..].iter().cloned());
+                (PathBuf::from(OURSELVES), files.collect())
+            }
+        };
+        Pins::take(directory, program, &files).map_err(|(path, error)| cannot("execute", &path, error))
     }
 
-    /// Starts one worker on `sockets`. The error says what was tried.
+    /// Starts one process on `sockets`. The error says what was tried.
     pub(crate) fn start(
         &self,
         pins: &Pins,
         execute: &Execute<'_>,
         sockets: &[BorrowedFd<'_>],
         nofile: Nofile,
+        role: Role,
     ) -> Result<Spawned, SpawnError> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let pass = match (self.pass, sockets) {
@@ -130,7 +149,7 @@ impl Launch {
             rlimits: &self.rlimits,
             nofile,
             pass,
-            link: true,
+            link: Some(role),
         })
     }
 }
@@ -174,6 +193,23 @@ pub(crate) fn credentials(user: &User, group: Option<&str>) -> Result<Credential
     let groups = users::groups_of(&user.name, gid)
         .map_err(|error| format!("cannot look up the groups of the user {:?}: {error}", user.name))?;
     Ok(Credentials { uid: user.uid, gid, groups })
+}
+
+/// The command as it is executed. A CGI program is run by a worker of ours.
+fn arguments(pool: &Pool) -> Vec<OsString> {
+    let command = pool.command.iter().map(OsString::from);
+    if pool.kind == Kind::FastCgi {
+        return command.collect();
+    }
+    let mut arguments = ["steadfast", "cgi", "--timeout"].map(OsString::from).to_vec();
+    arguments.push(format!("{}ms", pool.request_timeout.as_millis()).into());
+    // What a pool says of its program's environment is meant for the program, not for its worker.
+    for name in pool.environment.keys().chain(&pool.pass_environment) {
+        arguments.extend([OsString::from("--pass"), name.into()]);
+    }
+    arguments.push("--".into());
+    arguments.extend(command);
+    arguments
 }
 
 fn environment(pool: &Pool, user: Option<&User>) -> Environment {

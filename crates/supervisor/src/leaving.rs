@@ -23,6 +23,7 @@ use crate::procfs::Syscall;
 use crate::readiness::interval;
 use crate::shell::Shell;
 use crate::timers::Timer;
+use crate::voice::Speaker;
 use crate::workers::{Leave, Open};
 
 /// After so many looks what is open is learned again.
@@ -121,6 +122,9 @@ pub(crate) fn terminate(shell: &mut Shell, id: WorkerId) {
 
 /// SIGKILL to the worker and its group. The worker is unreaped, so its pid and its group are its own.
 pub(crate) fn kill(shell: &mut Shell, id: WorkerId) {
+    if shell.workers.get(id).is_some_and(|worker| worker.ready.is_none()) {
+        links::note_late(shell, Speaker::Worker(id), "");
+    }
     send(shell, id, Kill::Kill);
     if let Some(worker) = shell.workers.get(id) {
         let _ = signal_group(worker.pid, Kill::Kill);

@@ -1,5 +1,7 @@
 //! The shell around the policy: spawns, reaps, listens, links, logs, answers control.
 
+mod accusations;
+mod asking;
 pub mod boot;
 mod child;
 pub mod children;
@@ -7,11 +9,14 @@ mod clock;
 mod connections;
 mod control;
 mod deaths;
+mod doors;
 pub mod environment;
 pub mod events;
 mod evidence;
 mod figures;
 mod files;
+mod fitness;
+mod forks;
 mod front;
 pub mod inherited;
 mod launch;
@@ -41,11 +46,15 @@ pub mod signals;
 mod sockets;
 pub mod spawn;
 pub mod spawn_error;
+mod speech;
 mod start;
 mod status;
 mod sys;
 mod timers;
 mod turn;
 pub mod users;
+mod voice;
 mod words;
 mod workers;
+mod zygote;
+mod zygotes;

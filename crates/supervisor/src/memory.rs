@@ -1,4 +1,4 @@
-//! Looks at the private memory of workers, only in pools with `max-memory`.
+//! Looks at the memory of workers and zygotes, only in pools with `max-memory`.
 
 use std::time::Duration;
 
@@ -38,5 +38,25 @@ pub(crate) fn look(shell: &mut Shell, id: PoolId) {
             shell.facts.push_back(Fact::LimitReached { worker, limit: Limit::Memory });
         }
     }
+    zygotes(shell, id, limit);
     begin(shell, id);
+}
+
+/// A zygote has loaded much, and its workers share that; what it adds later it has leaked, and each worker begins with it.
+fn zygotes(shell: &mut Shell, pool: PoolId, limit: u64) {
+    let ready = shell.zygotes.of(pool).filter(|zygote| zygote.ready.is_some() && !zygote.is_leaving);
+    let ready: Vec<_> = ready.map(|zygote| (zygote.id, zygote.pid)).collect();
+    for (id, pid) in ready {
+        let Some(memory) = shell.procfs.memory(pid) else {
+            continue;
+        };
+        let Some(zygote) = shell.zygotes.get_mut(id) else {
+            continue;
+        };
+        // Of what it shares with its workers each page counts once.
+        let least = *zygote.memory.get_or_insert(memory.rss);
+        if memory.rss.saturating_sub(least) > limit {
+            shell.facts.push_back(Fact::ZygoteGrown { zygote: id });
+        }
+    }
 }

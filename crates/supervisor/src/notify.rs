@@ -5,6 +5,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The way to the service manager. Whatever goes wrong on it is no concern of the workers'.
 #[derive(Debug, Default)]
 pub(crate) struct Notify {
@@ -17,9 +19,16 @@ impl Notify {
         Notify { way: std::env::var_os("NOTIFY_SOCKET").and_then(|name| way(&name)) }
     }
 
-    /// Whether every pool serves is known.
+    /// Of every pool it is known whether it serves, and the configuration is settled.
     pub(crate) fn ready(&self) {
         self.say(b"READY=1");
+    }
+
+    /// A new configuration is looked at; [`Notify::ready`] follows, whether it is taken or not. systemd believes it only with
+    /// a time that is not before its own request (sd_notify(3), MONOTONIC_USEC).
+    pub(crate) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        self.say(format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1_000).as_bytes());
     }
 
     /// The end is near.

@@ -1,18 +1,20 @@
 //! Carries out what the policy orders, one order at a time.
 
 use steadfast_policy::command::{Command, Source};
-use steadfast_policy::event::{Event as Fact, Files, SpawnFault};
 use steadfast_policy::ids::{PoolId, WorkerId};
 
+use crate::asking;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
+use crate::forks;
 use crate::front::{process, settings, tell};
 use crate::leaving;
 use crate::report;
 use crate::shell::Shell;
-use crate::start;
+use crate::start::{self, Seat};
 use crate::timers::Timer;
-use crate::workers::Stage;
+use crate::workers::{Queued, Stage};
+use crate::zygote;
 
 /// The exit code when a pool with `then = "exit"` gave up.
 const NOTHING_SERVES: u8 = 69;
@@ -23,16 +25,24 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         Command::PrepareGeneration { pool, generation } => start::prepare(shell, pool, generation),
         Command::RetireGeneration { pool, generation } => start::retire(shell, pool, generation),
         Command::NoteFiles { pool, generation } => start::note_files(shell, pool, generation),
-        Command::StartWorker { worker, pool, slot, generation, source: Source::Exec } => {
-            start::start(shell, worker, pool, slot, generation);
+        Command::StartWorker { worker, pool, slot, generation, source, trial } => {
+            let seat = Seat { worker, pool, slot, generation, is_trial: trial };
+            match source {
+                Source::Exec => start::start(shell, seat),
+                Source::Zygote(zygote) => forks::order(shell, seat, zygote),
+            }
         }
-        Command::StartWorker { worker, source: Source::Zygote(_), .. } => {
-            shell.facts.push_back(Fact::SpawnFailed { worker, fault: SpawnFault::Zygote, files: Files::Noted });
+        Command::VerifyWorker { worker } => {
+            if shell.workers.get(worker).is_some_and(|worker| worker.trial.is_some()) {
+                asking::begin(shell, worker);
+            } else {
+                tell::verify(shell, worker);
+            }
         }
-        Command::VerifyWorker { worker } => tell::verify(shell, worker),
         Command::AdmitWorker { worker } => tell::admit(shell, worker),
         Command::DrainWorker { worker } => tell::drain(shell, worker),
         Command::TerminateWorker { worker } => terminate(shell, worker),
+        Command::KillWorker { worker } if forks::overdue(shell, worker) => {}
         Command::KillWorker { worker } => leaving::kill(shell, worker),
         Command::Report(note) => report::report(shell, note),
         Command::ForgetPool { pool } => forget(shell, pool),
@@ -42,18 +52,24 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         Command::WatchRequest { pool, request } => tell::watch(shell, pool, request),
         Command::QuarantineRequest { pool, request, until } => tell::quarantine(shell, pool, request, until),
         Command::ReleaseRequest { pool, request } => tell::release(shell, pool, request),
-        // No figures of this version ask for a zygote, and the policy does not order one.
-        Command::StartZygote { .. } | Command::QuitZygote { .. } | Command::KillZygote { .. } => {}
+        Command::StartZygote { zygote, pool, generation } => zygote::start(shell, zygote, pool, generation),
+        Command::QuitZygote { zygote } => zygote::quit(shell, zygote),
+        Command::KillZygote { zygote } => zygote::kill(shell, zygote),
     }
 }
 
-/// SIGTERM, but not yet to a worker that holds the front's first connection: libfcgi polls one that is silent for two
-/// seconds, and a TERM at that moment makes it spin until it is killed. The front closes it, and TERM follows its word;
-/// without one the policy orders it again.
+/// SIGTERM, but not yet to a worker that serves nobody and holds a connection of the front's: libfcgi polls one that is
+/// silent for two seconds, and a TERM at that moment makes it spin until it is killed; one that it waits on after the
+/// verify request it closes at a TERM, and goes back to sleep in accept. The front closes it, and TERM follows its word;
+/// without one the policy orders it again. Who has said that it cannot go on waits for TERM and for nothing else.
 fn terminate(shell: &mut Shell, id: WorkerId) {
     let waits = |shell: &Shell, is_leaving: bool| {
-        let queued = shell.workers.get(id).and_then(|worker| worker.queued.as_ref());
-        queued.is_some_and(|queued| queued.stage == Stage::Offered && queued.is_leaving == is_leaving)
+        let Some(worker) = shell.workers.get(id) else {
+            return false;
+        };
+        let is_admitted = |queued: &Queued| matches!(queued.stage, Stage::Admit { .. });
+        let is_waiting = |queued: &Queued| !is_admitted(queued) && queued.is_leaving == is_leaving;
+        worker.queued.as_ref().is_some_and(is_waiting) && !worker.voice.has_said_that_it_leaves
     };
     let was_waiting = waits(shell, false);
     tell::withdraw(shell, id);
@@ -70,11 +86,12 @@ fn forget(shell: &mut Shell, pool: PoolId) {
         start::close_unused(shell, &before);
         if settings::is_queued(&gone.plan.config) {
             tell::pool_gone(shell, pool);
-            // Another of that name may have come meanwhile.
-            if shell.pools.named(&gone.name).is_none() {
-                shell.front.rooms.close(&gone.name);
-            }
             process::unwant(shell);
+        }
+        // Another of that name may have come meanwhile.
+        if shell.pools.named(&gone.name).is_none() {
+            shell.front.rooms.close(&gone.name);
+            shell.halls.close(&gone.name);
         }
     }
 }

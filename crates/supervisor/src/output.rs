@@ -10,6 +10,7 @@ use std::fmt::Write;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
+use steadfast_proto::status::{STDERR_BYTES_MAX, STDERR_LINES_MAX};
 
 /// Longest line, before and after escaping.
 pub const LINE_MAX: usize = 4096;
@@ -25,6 +26,8 @@ pub const LAST_LINES: usize = 20;
 pub const LAST_BYTES: usize = 8 * 1024;
 /// What is kept of a worker that is not ready.
 pub const HELD_BYTES: usize = 4 * 1024;
+/// Bytes of one line in a report: four such fit into it.
+const STDERR_LINE_MAX: usize = 1000;
 const REST: u64 = 25_000_000;
 const SECOND: u64 = 1_000_000_000;
 
@@ -343,6 +346,29 @@ fn escape_character(text: &mut String, character: char) {
 
 fn escape_byte(text: &mut String, byte: u8) {
     let _infallible = write!(text, "\\x{byte:02x}");
+}
+
+/// The last lines, as many as the status document carries. Long ones are cut, so that one alone is not all.
+pub(crate) fn last_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut all: Vec<String> = lines.map(cut).collect();
+    let mut bytes = 0;
+    let kept = all
+        .iter()
+        .rev()
+        .take(STDERR_LINES_MAX)
+        .take_while(|line| {
+            bytes += line.len();
+            bytes <= STDERR_BYTES_MAX
+        })
+        .count();
+    all.split_off(all.len() - kept)
+}
+
+fn cut(line: &str) -> String {
+    if line.len() <= STDERR_LINE_MAX {
+        return line.to_owned();
+    }
+    format!("{} …", &line[..line.floor_char_boundary(STDERR_LINE_MAX)])
 }
 
 #[cfg(test)]

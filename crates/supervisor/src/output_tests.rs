@@ -145,3 +145,12 @@ fn before_ready_the_newest_four_kilobytes_are_held() {
     assert_eq!(lines.last(), Some(&format!("{:0100}", 99)));
     assert_eq!(held.take(), HeldLines { lines: vec![], dropped: 0 });
 }
+
+#[test]
+fn one_long_line_is_cut_and_leaves_room_for_others() {
+    let long = "x".repeat(20_000);
+    let report = last_lines(["why", &long].into_iter());
+    assert_eq!(report.len(), 2);
+    assert_eq!(report[0], "why");
+    assert!(report[1].len() < 1010 && report[1].ends_with('…'));
+}

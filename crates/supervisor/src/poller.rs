@@ -7,7 +7,9 @@ use std::time::Duration;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
-use steadfast_policy::ids::WorkerId;
+use steadfast_policy::ids::{WorkerId, ZygoteId};
+
+use crate::voice::Speaker;
 
 /// At most so many ready fds are heard in one turn.
 const BATCH: usize = 64;
@@ -29,14 +31,16 @@ pub(crate) enum Token {
     FrontStderr(u64),
     /// The front has died.
     FrontExit(u64),
-    /// A worker's link.
-    Link(WorkerId),
-    /// A worker's stdout.
-    Stdout(WorkerId),
-    /// A worker's stderr.
-    Stderr(WorkerId),
-    /// A worker has died.
-    Exit(WorkerId),
+    /// A worker's or zygote's link.
+    Link(Speaker),
+    /// Its stdout.
+    Stdout(Speaker),
+    /// Its stderr.
+    Stderr(Speaker),
+    /// It has died.
+    Exit(Speaker),
+    /// The child that asks this worker its verify request has ended.
+    Asker(WorkerId),
     /// Somebody connects to the control socket.
     Control,
     /// A control connection.
@@ -53,10 +57,15 @@ impl Token {
             Token::Signals => (0, 0),
             Token::Directories => (1, 0),
             Token::Listener(id) => (2, id),
-            Token::Link(worker) => (3, worker.0),
-            Token::Stdout(worker) => (4, worker.0),
-            Token::Stderr(worker) => (5, worker.0),
-            Token::Exit(worker) => (6, worker.0),
+            Token::Link(Speaker::Worker(worker)) => (3, worker.0),
+            Token::Stdout(Speaker::Worker(worker)) => (4, worker.0),
+            Token::Stderr(Speaker::Worker(worker)) => (5, worker.0),
+            Token::Exit(Speaker::Worker(worker)) => (6, worker.0),
+            Token::Asker(worker) => (18, worker.0),
+            Token::Link(Speaker::Zygote(zygote)) => (14, zygote.0),
+            Token::Stdout(Speaker::Zygote(zygote)) => (15, zygote.0),
+            Token::Stderr(Speaker::Zygote(zygote)) => (16, zygote.0),
+            Token::Exit(Speaker::Zygote(zygote)) => (17, zygote.0),
             Token::Control => (7, 0),
             Token::Connection(id) => (8, id),
             Token::Log => (9, 0),
@@ -75,10 +84,10 @@ impl Token {
             0 => Token::Signals,
             1 => Token::Directories,
             2 => Token::Listener(id),
-            3 => Token::Link(WorkerId(id)),
-            4 => Token::Stdout(WorkerId(id)),
-            5 => Token::Stderr(WorkerId(id)),
-            6 => Token::Exit(WorkerId(id)),
+            3 => Token::Link(Speaker::Worker(WorkerId(id))),
+            4 => Token::Stdout(Speaker::Worker(WorkerId(id))),
+            5 => Token::Stderr(Speaker::Worker(WorkerId(id))),
+            6 => Token::Exit(Speaker::Worker(WorkerId(id))),
             7 => Token::Control,
             8 => Token::Connection(id),
             9 => Token::Log,
@@ -86,6 +95,11 @@ impl Token {
             11 => Token::FrontStdout(id),
             12 => Token::FrontStderr(id),
             13 => Token::FrontExit(id),
+            18 => Token::Asker(WorkerId(id)),
+            14 => Token::Link(Speaker::Zygote(ZygoteId(id))),
+            15 => Token::Stdout(Speaker::Zygote(ZygoteId(id))),
+            16 => Token::Stderr(Speaker::Zygote(ZygoteId(id))),
+            17 => Token::Exit(Speaker::Zygote(ZygoteId(id))),
             _ => return None,
         })
     }
@@ -173,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_token_comes_back_as_it_was() {
-        let worker = WorkerId(0x00ff_ffff_ffff_ffff);
+        let worker = Speaker::Worker(WorkerId(0x00ff_ffff_ffff_ffff));
+        let zygote = Speaker::Zygote(ZygoteId(0x00ff_ffff_ffff_ffff));
         for token in [
             Token::Signals,
             Token::Directories,
@@ -182,6 +197,11 @@ mod tests {
             Token::Stdout(worker),
             Token::Stderr(worker),
             Token::Exit(worker),
+            Token::Link(zygote),
+            Token::Stdout(zygote),
+            Token::Stderr(zygote),
+            Token::Exit(zygote),
+            Token::Asker(WorkerId(5)),
             Token::Control,
             Token::Connection(9),
             Token::Log,

@@ -97,6 +97,21 @@ pub(crate) struct LastExit {
     pub(crate) stderr: Vec<String>,
 }
 
+/// A reload whose generation was refused or rolled back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailedReload {
+    /// Its generation.
+    pub(crate) generation: GenerationId,
+    /// Its predecessor came back.
+    pub(crate) is_rolled_back: bool,
+    /// When.
+    pub(crate) at: Instant,
+    /// Why, in words.
+    pub(crate) reason: String,
+    /// The last lines of what failed.
+    pub(crate) stderr: Vec<String>,
+}
+
 /// One pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -120,6 +135,8 @@ pub(crate) struct Pool {
     pub(crate) exits: BTreeMap<SlotId, LastExit>,
     /// The last unasked end in this pool.
     pub(crate) failure: Option<LastExit>,
+    /// The last reload that failed, until a later one serves.
+    pub(crate) failed_reload: Option<FailedReload>,
     /// What the host said when it refused a process last.
     pub(crate) refusal: Option<String>,
     /// It has left the configuration.
@@ -127,6 +144,11 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// What this generation was made from; what the pool is meant to be, when it is gone.
+    pub(crate) fn plan_of(&self, generation: GenerationId) -> &Plan {
+        self.generations.get(&generation).map_or(&self.plan, |generation| &generation.plan)
+    }
+
     /// A new one, of which nothing runs yet.
     pub(crate) fn new(id: PoolId, plan: Plan) -> Pool {
         Pool {
@@ -140,6 +162,7 @@ impl Pool {
             asked: WorkerId(0),
             exits: BTreeMap::new(),
             failure: None,
+            failed_reload: None,
             refusal: None,
             is_leaving: false,
         }

@@ -142,6 +142,11 @@ impl Procfs {
         stat_field(self.read(pid, "stat")?, 22)
     }
 
+    /// Its real user.
+    pub fn uid(&mut self, pid: Pid) -> Option<u32> {
+        text_of(self.read(pid, "status")?, b"Uid:")?.parse().ok()
+    }
+
     /// Processor time of all its threads, user and system.
     pub fn cpu_time(&mut self, pid: Pid) -> Option<Duration> {
         let ticks_per_second = self.ticks_per_second;

@@ -4,7 +4,6 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::io::ioctl_fionread;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 
@@ -14,6 +13,7 @@ use crate::front::diag::Waiting;
 use crate::relay;
 use crate::shell::Shell;
 use crate::timers::Timer;
+use crate::voice::Speaker;
 
 /// Where the kernel refuses to say what a process does, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
@@ -58,8 +58,7 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     worker.looks += 1;
     let (pid, looks, started) = (worker.pid, worker.looks, worker.started);
     let now = shell.clock.now();
-    let has_said_something =
-        worker.link.as_ref().is_some_and(|link| ioctl_fionread(&link.fd).is_ok_and(|left| left > 0));
+    let has_said_something = worker.voice.is_unread();
     if let Some(queued) = &worker.queued {
         let again = match shell.front.diag.waiting(queued.private.inode) {
             _ if !queued.is_connected => return,
@@ -110,7 +109,7 @@ pub(crate) fn seen(shell: &mut Shell, id: WorkerId) {
         pool.ready.insert(id);
     }
     shell.facts.push_back(Fact::WorkerReady { worker: id });
-    relay::release(shell, id);
+    relay::release(shell, Speaker::Worker(id));
 }
 
 #[cfg(test)]

@@ -101,7 +101,15 @@ fn on_machine<T>(runtime_dir: &Path, directory: &Path, look: impl FnOnce(&Machin
 /// Reads the configuration again and asks for new generations, of all pools or of one. The pools that come are
 /// returned. On an error nothing has changed, and people have been told.
 pub(crate) fn reload(shell: &mut Shell, source: &mut Source, only: Option<&str>) -> Result<Vec<PoolId>, Refusal> {
+    // Whoever is still on his way to be ready, or to leave, says only that.
+    let is_told = shell.unsettled.is_empty() && !shell.is_stopping;
+    if is_told {
+        shell.notify.reloading();
+    }
     let reloaded = try_reload(shell, source, only);
+    if is_told && shell.unsettled.is_empty() {
+        shell.notify.ready();
+    }
     match &reloaded {
         Ok(_) => {
             let event = Event::new(Kind::SupervisorReloaded);
@@ -171,7 +179,7 @@ pub(crate) fn plan(
     Ok(plans)
 }
 
-/// What a pool of queue mode needs besides: a front, and a directory for its workers' sockets. The mode of a pool that
+/// What a pool needs besides: a front, and directories for its workers' own sockets. The mode of a pool that
 /// runs cannot change: its sockets cannot be in two hands.
 fn room(shell: &mut Shell, source: &Source, config: &Config, pool: &config::Pool) -> Result<(), String> {
     let known = shell.pools.named(&pool.name).filter(|known| !known.is_leaving);
@@ -186,7 +194,16 @@ fn room(shell: &mut Shell, source: &Source, config: &Config, pool: &config::Pool
     }
     if settings::is_queued(pool) {
         process::settle(shell, config, source.is_root)?;
+    }
+    if settings::is_queued(pool) || pool.verify.is_some() {
         shell.front.rooms.open(&pool.name)?;
+    }
+    if pool.launch == config::Launch::Zygote {
+        let launch = Launch::new(config, pool, &source.directory, source.is_root)?;
+        if let Some(credentials) = launch.credentials() {
+            shell.front.rooms.reach("the workers", credentials.uid, &credentials.groups)?;
+        }
+        shell.halls.open(&pool.name, launch.user(), shell.front.rooms.group)?;
     }
     Ok(())
 }

@@ -8,11 +8,12 @@ use steadfast_policy::ids::{GenerationId, PoolId, WorkerId};
 use steadfast_policy::note::{Note, Place, Purpose, Reason};
 
 use crate::events::event::Event;
-use crate::events::kind::Kind;
+use crate::events::kind::{Kind, Level};
 use crate::front::tell;
-use crate::pools::LastExit;
+use crate::pools::{FailedReload, LastExit};
 use crate::shell::{Corpse, Outcome, OutcomeKind, Shell};
 use crate::start;
+use crate::voice::Speaker;
 use crate::words;
 
 /// Tells people what the policy has noted.
@@ -83,8 +84,42 @@ pub(crate) fn report(shell: &mut Shell, note: Note) {
             let event = shell.event_in(Kind::RequestQuarantined, pool).message(message);
             shell.emit(event.request(line.unwrap_or_default()));
         }
-        // No figures of this version ask for a zygote, so the policy has nothing to note of one.
-        Note::ZygoteStarted { .. } | Note::ZygoteReady { .. } | Note::ZygoteExited { .. } => {}
+        Note::ZygoteStarted { .. } | Note::ZygoteReady { .. } | Note::ZygoteExited { .. } => zygote(shell, note),
+    }
+}
+
+fn zygote(shell: &mut Shell, note: Note) {
+    let of = |shell: &Shell, kind, id, pool: PoolId, generation: GenerationId| {
+        let event = shell.event_in(kind, pool).generation(generation.0);
+        match shell.zygotes.get(id) {
+            Some(zygote) => event.pid(zygote.pid.get()),
+            None => event,
+        }
+    };
+    match note {
+        Note::ZygoteStarted { zygote, pool, generation } => {
+            let event = of(shell, Kind::ZygoteStarted, zygote, pool, generation);
+            shell.emit(event);
+        }
+        Note::ZygoteReady { zygote, pool, generation } => {
+            let event = of(shell, Kind::ZygoteReady, zygote, pool, generation);
+            let took = shell.zygotes.get(zygote).map(|zygote| shell.now.since(zygote.started));
+            shell.emit(event.took(took.unwrap_or_default()));
+        }
+        Note::ZygoteExited { zygote, pool, generation, class, files_changed, .. } => {
+            let corpse = shell.corpses.remove(&Speaker::Zygote(zygote)).unwrap_or_default();
+            let last = last_exit(shell, pool, generation, class, None, &corpse);
+            let event = of(shell, Kind::ZygoteExited, zygote, pool, generation);
+            let event = end(event, &corpse, &last, files_changed);
+            if is_asked(class) {
+                return shell.emit(event.level(Level::Info));
+            }
+            shell.emit(event.failure().stderr(last.stderr.clone()));
+            if let Some(pool) = shell.pools.get_mut(pool) {
+                pool.failure = Some(last);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -136,10 +171,34 @@ fn exited(
     files_changed: bool,
     first: bool,
 ) {
-    let corpse = shell.corpses.remove(&place.worker).unwrap_or_default();
-    let last = last_exit(shell, place, class, exit, &corpse);
-    let is_asked = matches!(class, Class::Recycled | Class::Stopped);
-    let mut event = at(shell, Kind::WorkerExited, place).class(class.word()).ran(ran);
+    let corpse = shell.corpses.remove(&Speaker::Worker(place.worker)).unwrap_or_default();
+    let last = last_exit(shell, place.pool, place.generation, class, exit, &corpse);
+    let is_asked = is_asked(class);
+    let mut event = end(at(shell, Kind::WorkerExited, place).ran(ran), &corpse, &last, files_changed);
+    if is_asked {
+        event = event.quiet();
+    } else {
+        event = event.failure();
+        if first {
+            event = event.stderr(last.stderr.clone());
+        }
+    }
+    if let Some(pool) = shell.pools.get_mut(place.pool) {
+        if !is_asked && class != Class::Deaf {
+            pool.failure = Some(last.clone());
+        }
+        pool.exits.insert(place.slot, last);
+    }
+    shell.emit(event);
+}
+
+fn is_asked(class: Class) -> bool {
+    matches!(class, Class::Recycled | Class::Stopped)
+}
+
+/// What is told of every end.
+fn end(mut event: Event, corpse: &Corpse, last: &LastExit, files_changed: bool) -> Event {
+    event = event.class(last.class);
     if let Some(pid) = corpse.pid {
         event = event.pid(pid);
     }
@@ -161,32 +220,25 @@ fn exited(
     if files_changed {
         event = event.reason("its files had changed on disk");
     }
-    if is_asked {
-        event = event.quiet();
-    } else {
-        event = event.failure();
-        if first {
-            event = event.stderr(last.stderr.clone());
-        }
-    }
-    if let Some(pool) = shell.pools.get_mut(place.pool) {
-        if !is_asked && class != Class::Deaf {
-            pool.failure = Some(last.clone());
-        }
-        pool.exits.insert(place.slot, last);
-    }
-    shell.emit(event);
+    event
 }
 
-fn last_exit(shell: &Shell, place: Place, class: Class, exit: Option<Exit>, corpse: &Corpse) -> LastExit {
+fn last_exit(
+    shell: &Shell,
+    pool: PoolId,
+    generation: GenerationId,
+    class: Class,
+    exit: Option<Exit>,
+    corpse: &Corpse,
+) -> LastExit {
     let (code, signal) = match exit {
         Some(Exit::Code(code)) => (Some(code), None),
         Some(Exit::Signal(signal)) => (None, Some(signal)),
         None => corpse.ended,
     };
     let word = corpse.word.clone().unwrap_or_default();
-    let pool = shell.pools.get(place.pool);
-    let config = pool.map(|pool| match pool.generations.get(&place.generation) {
+    let pool = shell.pools.get(pool);
+    let config = pool.map(|pool| match pool.generations.get(&generation) {
         Some(generation) => &generation.plan.config,
         None => &pool.plan.config,
     });
@@ -212,6 +264,9 @@ fn generation(shell: &mut Shell, note: Note) {
         Note::GenerationVerified { pool, generation } => plain(shell, Kind::GenerationVerified, pool, generation),
         Note::GenerationServing { pool, generation } => {
             outcome(shell, pool, OutcomeKind::Serving(generation));
+            if let Some(pool) = shell.pools.get_mut(pool) {
+                pool.failed_reload.take_if(|failed| failed.generation < generation);
+            }
             plain(shell, Kind::GenerationServing, pool, generation);
         }
         Note::GenerationProven { pool, generation } => plain(shell, Kind::GenerationProven, pool, generation),
@@ -237,12 +292,13 @@ fn failed(
     reason: Reason,
     back_to: Option<GenerationId>,
 ) {
-    let text = because(shell, pool, reason);
+    let failure = shell.pools.get(pool).and_then(|pool| pool.failure.as_ref()).map(words::exit);
+    let text = words::reason_of_generation(reason, failure.as_deref(), back_to.is_none());
     let lines = match reason {
-        Reason::Failures(_) | Reason::FilesChanged(_) | Reason::Canary(_) => {
+        Reason::Failures(_) | Reason::FilesChanged(_) | Reason::Canary(_) | Reason::Zygote => {
             shell.pools.get(pool).and_then(|pool| pool.failure.as_ref()).map(|exit| exit.stderr.clone())
         }
-        Reason::Zygote | Reason::Operator | Reason::Superseded | Reason::Stopping => None,
+        Reason::Operator | Reason::Superseded | Reason::Stopping => None,
     };
     let lines = lines.unwrap_or_default();
     let mut event = shell.event_in(kind, pool).generation(generation.0).reason(text.clone());
@@ -250,10 +306,21 @@ fn failed(
         event = event.message(format!("back to generation {to}"));
     }
     shell.emit(event.stderr(lines.clone()));
+    let at = shell.now;
+    if let Some(pool) = shell.pools.get_mut(pool)
+        && !matches!(reason, Reason::Superseded | Reason::Stopping)
+    {
+        let (is_rolled_back, reason, stderr) = (back_to.is_some(), text.clone(), lines.clone());
+        pool.failed_reload = Some(FailedReload { generation, is_rolled_back, at, reason, stderr });
+    }
     if reason != Reason::Superseded {
         go_back(shell, pool, generation, back_to);
     }
-    outcome(shell, pool, OutcomeKind::Failed(generation, text, lines));
+    let kind = match reason {
+        Reason::Superseded => OutcomeKind::Superseded(generation),
+        _ => OutcomeKind::Failed(generation, text, lines),
+    };
+    outcome(shell, pool, kind);
 }
 
 /// What failed is not what the pool is meant to be any more: the plan is that of the generation that serves.

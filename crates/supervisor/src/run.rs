@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::control::followers::Followers;
 use crate::control::server::{Server, spare};
 use crate::control::waits::Waits;
+use crate::doors::Halls;
 use crate::events::event::Event;
 use crate::events::kind::{Kind, Level};
 use crate::events::log::{Format, Log};
@@ -39,6 +40,7 @@ use crate::sockets::Refused;
 use crate::timers::Timers;
 use crate::turn::Supervisor;
 use crate::workers::Workers;
+use crate::zygotes::Zygotes;
 
 /// Of the control socket's accept queue.
 const CONTROL_BACKLOG: u32 = 32;
@@ -180,6 +182,10 @@ pub(crate) fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathB
         host: Host { nofile, uid: rustix::process::geteuid().as_raw(), pid: std::process::id() },
         pools: Pools::default(),
         workers: Workers::default(),
+        zygotes: Zygotes::default(),
+        askers: BTreeMap::new(),
+        are_strangers_waiting: false,
+        halls: Halls::new(runtime_dir.clone()),
         facts: VecDeque::new(),
         outcomes: Vec::new(),
         corpses: BTreeMap::new(),
@@ -195,7 +201,9 @@ pub(crate) fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathB
     };
     shell.oom_kills = shell.procfs.oom_kills();
     shell.front.program = process::own_program();
-    shell.front.rooms.clear().map_err(|message| Failure { message, exit_code: 71 })?;
+    let cleared = shell.front.rooms.clear();
+    shell.halls.clear();
+    cleared.map_err(|message| Failure { message, exit_code: 71 })?;
     match watch {
         Ok(watch) => {
             shell.poller.add(&watch, Token::Directories, Interest::Read).map_err(failed("hear inotify"))?;

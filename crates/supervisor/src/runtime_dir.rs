@@ -11,11 +11,11 @@ use steadfast_proto::runtime::{Identity, Surroundings, directory as default_dire
 
 /// Why the directory cannot be used, for people, and the exit code that goes with it.
 #[derive(Debug)]
-pub(crate) struct Unusable {
+pub struct Unusable {
     /// For people.
-    pub(crate) message: String,
+    pub message: String,
     /// Of the process.
-    pub(crate) exit_code: u8,
+    pub exit_code: u8,
 }
 
 /// The directory of interface.md, section 2: the configuration's, else BASE/ID. Absolute; nothing is created.
@@ -41,20 +41,23 @@ pub fn control_path(config: &Config, directory: &Path) -> PathBuf {
     runtime_dir(config, directory).join(&config.supervisor.control)
 }
 
-/// Makes the directory where it is missing and takes its lock: one supervisor each. The lock is held as long as the
-/// file is open.
-pub(crate) fn take(path: &Path, is_root: bool) -> Result<File, Unusable> {
-    let cannot = |what: &str, error: std::io::Error| {
-        let exit_code = if error.kind() == std::io::ErrorKind::PermissionDenied { 77 } else { 71 };
-        Unusable { message: format!("cannot {what} {}: {error}", path.display()), exit_code }
-    };
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Unusable {
+    let exit_code = if error.kind() == std::io::ErrorKind::PermissionDenied { 77 } else { 71 };
+    Unusable { message: format!("cannot {what} {}: {error}", path.display()), exit_code }
+}
+
+/// Makes the directory where it is missing.
+///
+/// # Errors
+/// It cannot be made, or somebody else could put something into it, or take it away.
+pub fn make(path: &Path, is_root: bool) -> Result<(), Unusable> {
     // Root's pools have sockets in there that web servers of other users must reach; names in it are no secret.
     let mode = if is_root { 0o711 } else { 0o700 };
     DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(path)
-        .map_err(|error| cannot("create the runtime directory", error))?;
+        .map_err(|error| cannot("create the runtime directory", path, &error))?;
     check(path)?;
     // A base under /tmp might have been made by somebody else before us, who could then move ours away.
     if let Some(base) = path.parent()
@@ -64,6 +67,13 @@ pub(crate) fn take(path: &Path, is_root: bool) -> Result<File, Unusable> {
     {
         check(base)?;
     }
+    Ok(())
+}
+
+/// Makes the directory where it is missing and takes its lock: one supervisor each. The lock is held as long as the
+/// file is open.
+pub(crate) fn take(path: &Path, is_root: bool) -> Result<File, Unusable> {
+    make(path, is_root)?;
     let lock_path = path.join("lock");
     let mut lock = OpenOptions::new()
         .read(true)
@@ -73,7 +83,7 @@ pub(crate) fn take(path: &Path, is_root: bool) -> Result<File, Unusable> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
         .open(&lock_path)
-        .map_err(|error| cannot("open the lock in", error))?;
+        .map_err(|error| cannot("open the lock in", path, &error))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         let _ = lock.read_to_string(&mut pid);
@@ -86,7 +96,7 @@ pub(crate) fn take(path: &Path, is_root: bool) -> Result<File, Unusable> {
         return Err(Unusable { message, exit_code: 75 });
     }
     let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-    written.map_err(|error| cannot("write the lock in", error))?;
+    written.map_err(|error| cannot("write the lock in", path, &error))?;
     Ok(lock)
 }
 

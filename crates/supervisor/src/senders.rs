@@ -1,20 +1,14 @@
 //! Signals to the supervisor: who sent them, and what they mean.
 
 use steadfast_policy::event::Event as Fact;
-use steadfast_policy::ids::WorkerId;
 
-use crate::children::Pid;
+use crate::accusations;
 use crate::deaths;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
 use crate::front::tell;
-use crate::links;
 use crate::shell::Shell;
 use crate::signals::{Received, Sig};
-use crate::workers::Word;
-
-/// How far up a sender's ancestors are followed.
-const ANCESTORS: usize = 16;
 
 /// What a signal asks of the supervisor beyond what has been done about it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +26,9 @@ pub(crate) fn received(shell: &mut Shell, signal: Received) -> Asked {
     match signal.signal {
         Sig::Term | Sig::Int | Sig::Quit => {
             if signal.signal == Sig::Term
-                && let Some(worker) = sender(shell, signal.pid)
+                && let Some(sender) = accusations::sender(shell, signal.pid)
             {
-                broken(shell, worker);
+                accusations::broken(shell, sender, "it sent TERM to the supervisor");
             } else {
                 stop(shell, signal.signal);
             }
@@ -53,33 +47,6 @@ pub(crate) fn received(shell: &mut Shell, signal: Received) -> Asked {
         Sig::Child if deaths::strangers(shell) => Asked::MoreDead,
         Sig::Child => Asked::Nothing,
     }
-}
-
-/// The worker that sent it, itself or by a descendant.
-fn sender(shell: &mut Shell, pid: u32) -> Option<WorkerId> {
-    let mut pid = pid;
-    for _ in 0..ANCESTORS {
-        let known = Pid::new(i32::try_from(pid).ok()?)?;
-        if let Some(worker) = shell.workers.by_pid(known) {
-            return Some(worker);
-        }
-        if pid == shell.host.pid {
-            return None;
-        }
-        pid = shell.procfs.ppid(known)?;
-    }
-    None
-}
-
-/// The unchanged code of those who used to tell their manager to stop (`kill TERM, getppid`).
-fn broken(shell: &mut Shell, id: WorkerId) {
-    if let Some(worker) = shell.workers.get_mut(id)
-        && worker.word.is_none()
-    {
-        let message = "it sent TERM to the supervisor".to_owned();
-        worker.word = Some(Word { code: None, name: None, message: Some(message) });
-    }
-    links::broken(shell, id);
 }
 
 fn stop(shell: &mut Shell, signal: Sig) {

@@ -10,6 +10,7 @@ use steadfast_policy::time::Instant;
 
 use crate::children::Nofile;
 use crate::clock::Clock;
+use crate::doors::Halls;
 use crate::events::event::{Event, Moment};
 use crate::events::kind::Kind;
 use crate::events::log::Log;
@@ -21,9 +22,11 @@ use crate::poller::Poller;
 use crate::pools::{Pool, Pools};
 use crate::procfs::Procfs;
 use crate::timers::Timers;
-use crate::workers::{Word, Workers};
+use crate::voice::{Speaker, Voice, Word};
+use crate::workers::{Asker, Workers};
+use crate::zygotes::Zygotes;
 
-/// What is kept of a worker between its death and the policy's note about it.
+/// What is kept of a process between its death and the policy's note about it.
 #[derive(Debug, Default)]
 pub(crate) struct Corpse {
     /// Its pid; `None` when there never was a process.
@@ -60,6 +63,8 @@ pub(crate) enum OutcomeKind {
     Serving(GenerationId),
     /// This generation was refused or rolled back: why, and its first lines.
     Failed(GenerationId, String, Vec<String>),
+    /// A newer reload took its place.
+    Superseded(GenerationId),
     /// The pool has stopped.
     Stopped,
     /// The pool serves.
@@ -99,12 +104,20 @@ pub(crate) struct Shell {
     pub(crate) pools: Pools,
     /// The workers.
     pub(crate) workers: Workers,
+    /// The zygotes.
+    pub(crate) zygotes: Zygotes,
+    /// Who asks which trial worker.
+    pub(crate) askers: BTreeMap<WorkerId, Asker>,
+    /// Somebody has ended who may be a worker of which its zygote has not told yet, or else is to be reaped.
+    pub(crate) are_strangers_waiting: bool,
+    /// Where forked workers come in.
+    pub(crate) halls: Halls,
     /// Facts that the policy has not been told yet.
     pub(crate) facts: VecDeque<Fact>,
     /// What has happened since those who wait were told last.
     pub(crate) outcomes: Vec<Outcome>,
-    /// Workers that are dead and not yet reported.
-    pub(crate) corpses: BTreeMap<WorkerId, Corpse>,
+    /// Processes that are dead and not yet reported.
+    pub(crate) corpses: BTreeMap<Speaker, Corpse>,
     /// The directories of our unix sockets; `None` when the kernel refuses to watch.
     pub(crate) watch: Option<PathWatch>,
     /// An fd to give up when there is none left, so that somebody can still be turned away politely.
@@ -155,6 +168,31 @@ impl Shell {
         }
     }
 
+    /// An event about a process that lives.
+    pub(crate) fn event_by(&self, kind: Kind, speaker: Speaker) -> Event {
+        let zygote = match speaker {
+            Speaker::Worker(worker) => return self.event_of(kind, worker),
+            Speaker::Zygote(zygote) => self.zygotes.get(zygote),
+        };
+        match zygote {
+            Some(zygote) => self.event_in(kind, zygote.pool).generation(zygote.generation.0).pid(zygote.pid.get()),
+            None => Event::new(kind),
+        }
+    }
+
+    /// Where a process that lives is heard.
+    pub(crate) fn voice(&mut self, speaker: Speaker) -> Option<&mut Voice> {
+        voice_of(&mut self.workers, &mut self.zygotes, speaker)
+    }
+
+    /// Since when it is ready.
+    pub(crate) fn ready_since(&self, speaker: Speaker) -> Option<Instant> {
+        match speaker {
+            Speaker::Worker(id) => self.workers.get(id)?.ready,
+            Speaker::Zygote(id) => self.zygotes.get(id)?.ready,
+        }
+    }
+
     /// An event about a pool.
     pub(crate) fn event_in(&self, kind: Kind, pool: PoolId) -> Event {
         match self.pools.get(pool) {
@@ -167,5 +205,17 @@ impl Shell {
     pub(crate) fn pool_of(&mut self, worker: WorkerId) -> Option<&mut Pool> {
         let pool = self.workers.get(worker)?.pool;
         self.pools.get_mut(pool)
+    }
+}
+
+/// The same, of whoever needs other parts of the shell beside it.
+pub(crate) fn voice_of<'a>(
+    workers: &'a mut Workers,
+    zygotes: &'a mut Zygotes,
+    speaker: Speaker,
+) -> Option<&'a mut Voice> {
+    match speaker {
+        Speaker::Worker(id) => workers.get_mut(id).map(|worker| &mut worker.voice),
+        Speaker::Zygote(id) => zygotes.get_mut(id).map(|zygote| &mut zygote.voice),
     }
 }

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Gid, PidfdFlags, Resource, Rlimit, Uid};
+use steadfast_proto::link::Role;
 
 use crate::child::{self, Plan, TARGETS_MAX, WorkingDirectory};
 use crate::children::{self, Kill, Nofile, Pid};
@@ -46,8 +47,8 @@ pub struct WorkerSpec<'a> {
     pub nofile: Nofile,
     /// How it gets its sockets.
     pub pass: Pass<'a>,
-    /// Make a link and set STEADFAST_LINK.
-    pub link: bool,
+    /// Make a link, and set STEADFAST_LINK and STEADFAST_ROLE.
+    pub link: Option<Role>,
 }
 
 /// A user, a group and all supplementary groups.
@@ -217,7 +218,7 @@ impl Ends {
                 Some(rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
             }
         };
-        let link = if spec.link {
+        let link = if spec.link.is_some() {
             let flags = SocketFlags::CLOEXEC;
             let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             set_nonblocking(&pair.0)?;
@@ -283,8 +284,9 @@ fn image(spec: &WorkerSpec<'_>, inherited: &[BorrowedFd<'_>]) -> Option<Image> {
         set("LISTEN_FDNAMES", &names.join(":"))?;
         listens = true;
     }
-    if spec.link {
+    if let Some(role) = spec.link {
         set("STEADFAST_LINK", &inherited.len().checked_sub(1)?.to_string())?;
+        set("STEADFAST_ROLE", role.word())?;
     }
     Some(Image::new(arguments.collect::<Option<_>>()?, variables, listens))
 }

@@ -105,6 +105,11 @@ pub struct SpawnError {
     hint: Option<String>,
 }
 
+/// Whether this error says that the machine is short of something that a process needs.
+pub(crate) fn is_shortage(errno: Errno) -> bool {
+    [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE].contains(&errno)
+}
+
 impl SpawnError {
     pub(crate) fn new(step: Step, errno: i32, program: &Path) -> SpawnError {
         let hint = if step == Step::Execute { execute_hint(errno, program) } else { None };
@@ -126,11 +131,9 @@ impl SpawnError {
         let errno = Errno::from_raw_os_error(self.errno);
         match self.step {
             // EAGAIN from setresuid(2) and execve(2) is RLIMIT_NPROC.
-            Step::Execute | Step::Uid => {
-                [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TIMEDOUT, Errno::INTR].contains(&errno)
-            }
+            Step::Execute | Step::Uid => is_shortage(errno) || [Errno::TIMEDOUT, Errno::INTR].contains(&errno),
             Step::Pipe | Step::Fork | Step::Pidfd => true,
-            _ => [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE].contains(&errno),
+            _ => is_shortage(errno),
         }
     }
 

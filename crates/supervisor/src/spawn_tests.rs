@@ -48,7 +48,7 @@ impl Case {
             rlimits: &[],
             nofile: NOFILE,
             pass: Pass::Nothing,
-            link: false,
+            link: None,
         }
     }
 }
@@ -119,7 +119,7 @@ fn only_what_is_handed_over_is_open() {
         "for n in $(seq 0 99); do [ -e /proc/$$/fd/$n ] && printf '%s ' $n; done; echo; \
          cd /proc/self/fd; readlink 0; echo link=$STEADFAST_LINK; readlink 3",
     );
-    let spec = WorkerSpec { pass: Pass::Stdin(socket.as_fd()), link: true, ..case.spec() };
+    let spec = WorkerSpec { pass: Pass::Stdin(socket.as_fd()), link: Some(Role::Worker), ..case.spec() };
     let (stdout, _, ended) = run(&spec);
     let lines: Vec<_> = stdout.lines().collect();
     assert_eq!(ended, Ended::Code(0), "{stdout}");
@@ -137,7 +137,7 @@ fn sockets_are_listed_for_the_workers_own_pid() {
                   readlink /proc/self/fd/0; for n in 3 4 5 6; do stat -Lc %i /proc/self/fd/$n; done";
     let case = Case::shell(script);
     let pass = Pass::ListenFds { fds: &fds, names: &["a", "b", "c"] };
-    let spawned = spawn(&WorkerSpec { pass, link: true, ..case.spec() }).expect("spawn");
+    let spawned = spawn(&WorkerSpec { pass, link: Some(Role::Worker), ..case.spec() }).expect("spawn");
     let stdout = read_all(&spawned.stdout);
     let lines: Vec<_> = stdout.lines().collect();
     let pid = spawned.pid;
@@ -209,7 +209,7 @@ fn the_link_carries_both_ways() {
         "/usr/bin/perl",
         &["perl", "-e", "open(L, '+<&=', $ENV{STEADFAST_LINK}); $_ = <L>; syswrite(L, \"got $_\"); exit 3"],
     );
-    let spawned = spawn(&WorkerSpec { link: true, ..case.spec() }).expect("spawn");
+    let spawned = spawn(&WorkerSpec { link: Some(Role::Worker), ..case.spec() }).expect("spawn");
     let link = spawned.link.as_ref().expect("link");
     rustix::io::write(link, b"hello\n").expect("write");
     assert_eq!(read_all(link), "got hello\n");
@@ -293,7 +293,7 @@ fn too_many_processes_is_the_hosts_fault() {
     let credentials = Credentials { uid: 54_321, gid: 54_321, groups: vec![] };
     let limits = [(Limit::from_name("nproc").expect("known"), 0)];
     let reader = Case::shell("read line <&3");
-    let first = WorkerSpec { credentials: Some(&credentials), link: true, ..reader.spec() };
+    let first = WorkerSpec { credentials: Some(&credentials), link: Some(Role::Worker), ..reader.spec() };
     let first = spawn(&first).expect("one process");
     let case = Case::shell("exit 0");
     let spec = WorkerSpec { credentials: Some(&credentials), rlimits: &limits, ..case.spec() };
@@ -403,7 +403,7 @@ fn our_ends_do_not_block_and_the_workers_do() {
         ],
     );
     let socket = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let spec = WorkerSpec { pass: Pass::Stdin(socket.as_fd()), link: true, ..case.spec() };
+    let spec = WorkerSpec { pass: Pass::Stdin(socket.as_fd()), link: Some(Role::Worker), ..case.spec() };
     let spawned = spawn(&spec).expect("spawn");
     for fd in [&spawned.stdout, &spawned.stderr, spawned.link.as_ref().expect("link")] {
         assert!(rustix::fs::fcntl_getfl(fd).expect("flags").contains(OFlags::NONBLOCK));

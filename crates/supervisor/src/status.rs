@@ -7,13 +7,14 @@ use steadfast_policy::class::Class;
 use steadfast_policy::ids::PoolId;
 use steadfast_policy::policy::Policy;
 use steadfast_policy::time::Instant;
-use steadfast_policy::view::{self, PoolView, SlotView, View, WorkerState};
+use steadfast_policy::view::{self, PoolView, SlotView, View, WorkerState, ZygoteState};
 use steadfast_proto::front;
 use steadfast_proto::status::{
-    Breaker, BreakerState, Front, LastExit, Latency, Phase, Pool, PoolState, Quarantined, Queue, Requests, Slot,
-    SlotState, Status, VERSION, Workers,
+    Breaker, BreakerState, FailedReload, Front, LastExit, Latency, Phase, Pool, PoolState, Quarantined, Queue,
+    Requests, Slot, SlotState, Status, VERSION, Workers, Zygote,
 };
 
+use crate::children::Pid;
 use crate::clock::millis;
 use crate::front::settings;
 use crate::pools::{self, Socket};
@@ -99,6 +100,7 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
     let state = state(view.state());
     let breaker = breaker(shell, &view);
     let slots = slots(shell, &view);
+    let zygote = zygote(shell, &view);
     let pool = shell.pools.get(id)?;
     let counts = view.counts();
     let is_queued = settings::is_queued(&pool.plan.config);
@@ -116,7 +118,7 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
         candidate: view.candidate().map(|generation| u64::from(generation.0)),
         proven: view.is_proven(),
         previous: view.previous().map(|generation| u64::from(generation.0)),
-        zygote: None,
+        zygote,
         workers: Workers {
             min: view.figures().min,
             max: view.figures().max,
@@ -135,7 +137,27 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
         latency_ms,
         exits: exits(&view),
         last_exit: pool.failure.as_ref().map(|exit| last_exit(shell, exit)),
+        failed_reload: pool.failed_reload.as_ref().map(|failed| FailedReload {
+            generation: u64::from(failed.generation.0),
+            rolled_back: failed.is_rolled_back,
+            at: shell.clock.stamp(failed.at),
+            reason: failed.reason.clone(),
+            stderr: failed.stderr.clone(),
+        }),
         slots,
+    })
+}
+
+/// The zygote of the serving generation, or the one that is to take its place while there is none.
+fn zygote(shell: &mut Shell, view: &PoolView<'_>) -> Option<Zygote> {
+    let of_serving = view.zygotes().filter(|zygote| zygote.generation == view.generation());
+    let seen = of_serving.max_by_key(|zygote| (zygote.state == ZygoteState::Ready, zygote.zygote))?;
+    let pid = shell.zygotes.get(seen.zygote).map(|zygote| zygote.pid);
+    Some(Zygote {
+        pid: pid.map(Pid::get),
+        rss: pid.and_then(|pid| shell.procfs.rss(pid)),
+        pss: pid.and_then(|pid| shell.procfs.memory(pid)).map(|memory| memory.pss),
+        state: seen.state.word().to_owned(),
     })
 }
 

@@ -144,10 +144,18 @@ pub(crate) fn inherited_fd(number: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// getsockopt(SO_PEERCRED): the user at the other end of a connected unix socket.
+/// Who is at the other end of a connected unix socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// 0 for one outside our pid namespace.
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+}
+
+/// getsockopt(SO_PEERCRED).
 ///
 /// Not rustix's: its type holds a pid above 0, and the kernel says 0 for a peer outside our pid namespace.
-pub(crate) fn peer_uid(socket: BorrowedFd<'_>) -> io::Result<u32> {
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: both pointers are valid for the call, and `length` is the size of what the first one refers to.
@@ -160,7 +168,7 @@ pub(crate) fn peer_uid(socket: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut length,
         )
     })?;
-    Ok(peer.uid)
+    Ok(Peer { pid: peer.pid.cast_unsigned(), uid: peer.uid })
 }
 
 /// Removes variables from our own environment.

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use steadfast_policy::ids::{PoolId, WorkerId};
+use steadfast_policy::ids::{PoolId, WorkerId, ZygoteId};
 use steadfast_policy::time::Instant;
+
+use crate::voice::Speaker;
 
 /// What is waited for. Each has at most one deadline at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,8 +14,10 @@ pub(crate) enum Timer {
     Probe(WorkerId),
     /// Look whether the draining worker has anything in hand.
     Drain(WorkerId),
-    /// Hear the worker's output again, which was too much.
-    Output(WorkerId),
+    /// Hear the process's output again, which was too much.
+    Output(Speaker),
+    /// The zygote must have left: it has said that it would, or has no link any more.
+    ZygoteLeave(ZygoteId),
     /// Look at the memory of a few of the pool's workers.
     Memory(PoolId),
     /// A control connection's request must have arrived by then, or its answer must have been taken.

@@ -12,6 +12,7 @@ use steadfast_policy::event::Event as Fact;
 use steadfast_policy::policy::Policy;
 use steadfast_proto::control::{Answer, Request};
 
+use crate::asking;
 use crate::control::followers::Followers;
 use crate::control::server::Server;
 use crate::control::verbs::{self, Reaction};
@@ -23,19 +24,21 @@ use crate::front::reports::Reports;
 use crate::front::{adopt, hear, process};
 use crate::leaving;
 use crate::leftovers;
-use crate::links;
 use crate::memory;
 use crate::orders;
 use crate::poller::{Interest, Token};
 use crate::readiness;
 use crate::recording::Recording;
-use crate::relay::{self, Stream};
+use crate::relay;
 use crate::reload::{Source, reload};
 use crate::senders::{self, Asked};
 use crate::shell::Shell;
 use crate::signals::Signals;
 use crate::sockets;
+use crate::speech;
 use crate::timers::Timer;
+use crate::voice::{Speaker, Stream};
+use crate::zygote;
 
 /// Facts that are told in one turn; the rest waits for the next.
 const FACTS_MAX: usize = 4096;
@@ -101,6 +104,9 @@ impl Supervisor {
         for token in ready {
             self.hear(*token);
         }
+        if !self.shell.zygotes.are_forking() && std::mem::take(&mut self.shell.are_strangers_waiting) {
+            self.is_hurried |= deaths::strangers(&mut self.shell);
+        }
         self.meet_deadlines();
         self.settle();
         let now = self.shell.clock.now();
@@ -120,14 +126,21 @@ impl Supervisor {
             Token::Signals => self.hear_signals(),
             Token::Directories => sockets::directories_changed(shell),
             Token::Listener(socket) => sockets::ended(shell, socket),
-            Token::Link(worker) => links::readable(shell, worker),
-            Token::Stdout(worker) => relay::readable(shell, worker, Stream::Stdout),
-            Token::Stderr(worker) => relay::readable(shell, worker, Stream::Stderr),
+            Token::Link(speaker) => {
+                speech::readable(shell, speaker);
+                if let Speaker::Zygote(zygote) = speaker {
+                    zygote::flush(shell, zygote);
+                }
+            }
+            Token::Stdout(speaker) => relay::readable(shell, speaker, Stream::Stdout),
+            Token::Stderr(speaker) => relay::readable(shell, speaker, Stream::Stderr),
             Token::Front(life) => hear::readable(shell, life),
             Token::FrontStdout(life) => process::output(shell, life, Stream::Stdout),
             Token::FrontStderr(life) => process::output(shell, life, Stream::Stderr),
             Token::FrontExit(life) => process::died(shell, life),
-            Token::Exit(worker) => deaths::died(shell, worker),
+            Token::Exit(Speaker::Worker(worker)) => deaths::died(shell, worker),
+            Token::Exit(Speaker::Zygote(zygote)) => deaths::zygote_died(shell, zygote),
+            Token::Asker(worker) => asking::died(shell, worker),
             Token::Control => self.server.accept(shell),
             Token::Connection(connection) => {
                 if let Some(request) = self.server.ready(shell, connection) {
@@ -189,6 +202,7 @@ impl Supervisor {
                 Timer::Probe(worker) => readiness::look(shell, worker),
                 Timer::Drain(worker) => leaving::look(shell, worker),
                 Timer::Output(worker) => relay::rested(shell, worker),
+                Timer::ZygoteLeave(id) => zygote::overstays(shell, id),
                 Timer::Memory(pool) => memory::look(shell, pool),
                 Timer::Connection(connection) => self.server.overdue(shell, connection),
                 Timer::Wait(connection) => self.waits.overdue(shell, &mut self.server, connection),
@@ -249,6 +263,7 @@ impl Supervisor {
         }
         // What cannot be removed is removed at the next start.
         let _ = self.shell.front.rooms.clear();
+        self.shell.halls.clear();
         // The last word comes last.
         let at = self.shell.moment();
         self.shell.log.close(at);

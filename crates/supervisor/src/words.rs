@@ -36,10 +36,22 @@ pub(crate) fn reason(reason: Reason, failure: Option<&str>) -> String {
         Reason::Failures(class) => with("too many failures, the last", class),
         Reason::FilesChanged(class) => with("its files changed on disk, and workers started from them failed", class),
         Reason::Canary(class) => with("the trial worker failed", class),
-        Reason::Zygote => "the application could not be loaded".to_owned(),
+        Reason::Zygote => match failure {
+            Some(failure) => format!("the application could not be loaded: {failure}"),
+            None => "the application could not be loaded".to_owned(),
+        },
         Reason::Operator => "the operator's word".to_owned(),
         Reason::Superseded => "a newer reload took its place".to_owned(),
         Reason::Stopping => "the pool is being stopped".to_owned(),
+    }
+}
+
+/// The same of a generation that is refused, or gone back from: there one failure may be enough.
+pub(crate) fn reason_of_generation(why: Reason, failure: Option<&str>, is_refused: bool) -> String {
+    match (why, failure) {
+        (Reason::Failures(_), Some(failure)) if is_refused => format!("its first worker failed: {failure}"),
+        (Reason::Failures(_), Some(failure)) => format!("its workers failed, the last: {failure}"),
+        _ => reason(why, failure),
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::io::ioctl_fionread;
 use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
 use steadfast_policy::time::Instant;
-use steadfast_proto::link::{Decoder, FromWorker};
 
 use crate::children::Pid;
 use crate::front::private::Private;
-use crate::output::{Held, Lines};
 use crate::procfs::Io;
+use crate::voice::{Pipe, Voice};
 
 /// One life.
 pub(crate) struct Worker {
@@ -29,22 +27,14 @@ pub(crate) struct Worker {
     pub(crate) pid: Pid,
     /// By which it is signalled and reaped.
     pub(crate) pidfd: OwnedFd,
-    /// What it says there.
-    pub(crate) stdout: Pipe,
-    /// What it says there.
-    pub(crate) stderr: Pipe,
-    /// Its link; `None` when it has none, or was cut off.
-    pub(crate) link: Option<Link>,
-    /// Bytes that came over the link, also after it was cut off.
-    pub(crate) link_bytes: u64,
+    /// What it says, and where.
+    pub(crate) voice: Voice,
     /// It said hello: it is ready by its word only, and drains by ours.
     pub(crate) speaks: bool,
     /// When it was spawned.
     pub(crate) started: Instant,
     /// When it was seen ready.
     pub(crate) ready: Option<Instant>,
-    /// What it said before it was ready.
-    pub(crate) held: Held,
     /// Looks at whether it is ready, or has anything in hand, so far.
     pub(crate) looks: u32,
     /// How far its leave is.
@@ -55,10 +45,10 @@ pub(crate) struct Worker {
     pub(crate) told: u64,
     /// It was first seen with a request in hand, which it may have answered before.
     pub(crate) was_in_hand: bool,
-    /// Its last word of failure.
-    pub(crate) word: Option<Word>,
     /// Its word for the status table.
     pub(crate) text: Option<String>,
+    /// Its socket, when it is the trial of a direct generation: it serves nobody.
+    pub(crate) trial: Option<Private>,
     /// What the front has to do with it; `None` in direct mode.
     pub(crate) queued: Option<Queued>,
 }
@@ -135,46 +125,14 @@ impl Queued {
     }
 }
 
-/// A worker's stdout or stderr.
-pub(crate) struct Pipe {
-    /// `None` once it was closed on the other side.
-    pub(crate) fd: Option<OwnedFd>,
-    /// What came.
-    pub(crate) lines: Lines,
-}
-
-impl Pipe {
-    /// Of a worker that has just been spawned.
-    pub(crate) fn new(fd: OwnedFd) -> Pipe {
-        Pipe { fd: Some(fd), lines: Lines::new() }
-    }
-
-    /// Bytes written into it so far, read by us or not.
-    fn bytes(&self) -> u64 {
-        self.lines.bytes() + self.fd.as_ref().map_or(0, waiting)
-    }
-}
-
-/// Bytes that wait to be read.
-fn waiting(fd: impl AsFd) -> u64 {
-    ioctl_fionread(fd).unwrap_or(0)
-}
-
-/// A worker's link.
-#[derive(Debug)]
-pub(crate) struct Link {
-    /// Our end.
-    pub(crate) fd: OwnedFd,
-    /// What came.
-    pub(crate) decoder: Decoder<FromWorker>,
-    /// The second in which `messages` and `bytes` are counted began then.
-    pub(crate) since: Instant,
-    /// Lines in that second.
-    pub(crate) messages: u64,
-    /// Bytes in that second.
-    pub(crate) bytes: u64,
-    /// People have been told that it talks nonsense.
-    pub(crate) warned: bool,
+/// The child that asks a trial worker its verify request.
+pub(crate) struct Asker {
+    /// Its process; its own group's leader.
+    pub(crate) pid: Pid,
+    /// By which it is signalled and reaped.
+    pub(crate) pidfd: OwnedFd,
+    /// What it says there: what the application wrote to FastCGI's stderr, and then its own word.
+    pub(crate) stderr: Pipe,
 }
 
 /// What a worker had read and written at some moment.
@@ -205,25 +163,6 @@ pub(crate) enum Leave {
     Stopped,
     /// It may be sent TERM at any time.
     Drained,
-}
-
-/// What a worker said of its failure.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Word {
-    /// The code with which it means to exit.
-    pub(crate) code: Option<u8>,
-    /// The code's or the dependency's name.
-    pub(crate) name: Option<String>,
-    /// What happened.
-    pub(crate) message: Option<String>,
-}
-
-impl Worker {
-    /// Bytes that it has written to us so far: stdout, stderr, link.
-    pub(crate) fn heard(&self) -> u64 {
-        let link = self.link.as_ref().map_or(0, |link| waiting(&link.fd));
-        self.stdout.bytes() + self.stderr.bytes() + self.link_bytes + link
-    }
 }
 
 /// All of them.

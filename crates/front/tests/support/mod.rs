@@ -166,7 +166,7 @@ impl Scene {
         let path = self.dir.path().join(format!("worker-{id}"));
         let listener = UnixListener::bind(&path).expect("a private socket");
         let path = path.to_str().expect("text").to_owned();
-        self.tell(&ToFront::WorkerOffered { worker: id, pool: 1, path, concurrency });
+        self.tell(&ToFront::WorkerOffered { worker: id, pool: 1, path, concurrency, pid: None });
         self.expect("connected", |message| *message == FromFront::Connected { worker: id });
         Worker { id, listener: Some(listener), stream: None }
     }

@@ -20,6 +20,11 @@ impl Reader {
         self.have == 0 && self.content == 0 && self.padding == 0
     }
 
+    /// No part of a header or of a discrete body.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.have == 0
+    }
+
     /// Bytes of this record's content that are still to come.
     pub(super) fn content(&self) -> u16 {
         self.content

@@ -214,6 +214,13 @@ impl RequestDecoder {
         self.active.is_empty() && self.reader.is_between() && self.failed.is_none()
     }
 
+    /// No request lives, and of the next one nothing has come: what is being read, if anything, is swallowed.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        let is_swallowing = self.reader.content() == 0 || self.body == Body::Swallow;
+        self.active.is_empty() && is_swallowing && self.reader.holds_nothing() && self.failed.is_none()
+    }
+
     /// How many requests live.
     #[must_use]
     pub fn active(&self) -> usize {

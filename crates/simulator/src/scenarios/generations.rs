@@ -1,12 +1,13 @@
-//! Reloads, rollbacks, changed files and zygotes.
+//! Reloads, rollbacks and changed files.
 
 use steadfast_policy::class::Exit;
 use steadfast_policy::command::Command;
 use steadfast_policy::event::{Event, Files};
-use steadfast_policy::figures::{Figures, Launch};
-use steadfast_policy::ids::{GenerationId, WorkerId};
+use steadfast_policy::figures::{Figures, Verify};
+use steadfast_policy::ids::{GenerationId, RequestKey, WorkerId};
 use steadfast_policy::note::{Note, Reason};
 use steadfast_policy::rules::Rules;
+use steadfast_policy::view::BreakerState;
 
 use crate::scenario::{Outcome, ensure, scenarios};
 use crate::stage::{Boot, Stage, direct, queue, seconds};
@@ -22,22 +23,24 @@ scenarios!(
     there_is_one_way_back_for_each_reload,
     a_fault_of_the_environment_is_no_way_back,
     what_was_there_before_the_deploy_is_no_way_back,
+    two_bad_deploys_in_a_row_go_back_to_what_was_before_both,
+    a_rollback_acquits_what_only_the_bad_generation_died_of,
     the_backoff_of_one_generation_never_delays_another,
     the_predecessor_is_kept_until_the_generation_is_proven,
     a_failure_puts_off_the_proof,
     failures_of_changed_files_are_charged_to_the_files,
     planned_recycling_rests_while_files_differ,
     mended_files_are_noted,
-    a_fresh_zygote_is_tried_before_holding,
-    fresh_zygotes_are_bounded,
-    after_a_fresh_zygote_there_is_grace,
-    a_zygote_that_hangs_is_killed,
+    a_direct_generation_is_tried_by_one_that_serves_nobody,
+    a_hollow_direct_generation_is_refused_unseen,
+    the_trial_of_an_open_breaker_goes_on_to_the_pools_own_socket,
     a_reload_during_a_reload_takes_its_place,
+    a_trial_that_hangs_does_not_hold_up_the_release_that_mends_it,
 );
 
-const NEW: GenerationId = GenerationId(2);
+pub(crate) const NEW: GenerationId = GenerationId(2);
 
-fn of(stage: &Stage, generation: GenerationId) -> Vec<WorkerId> {
+pub(crate) fn of(stage: &Stage, generation: GenerationId) -> Vec<WorkerId> {
     stage.pick(|actor| actor.generation == generation)
 }
 
@@ -46,7 +49,7 @@ fn rollbacks(stage: &Stage) -> usize {
 }
 
 /// A pool that has served for a while.
-fn grown(rules: Rules, figures: &Figures) -> Stage {
+pub(crate) fn grown(rules: Rules, figures: &Figures) -> Stage {
     let mut stage = Stage::new(rules, figures);
     stage.pass(5_000);
     stage.serve_all(50);
@@ -197,6 +200,43 @@ fn what_was_there_before_the_deploy_is_no_way_back(rules: Rules) -> Outcome {
     Ok(())
 }
 
+fn two_bad_deploys_in_a_row_go_back_to_what_was_before_both(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &queue(1, 1));
+    for generation in [2, 3] {
+        stage.reload();
+        stage.pass(1_000);
+        let worker = of(&stage, GenerationId(generation)).last().copied().ok_or("no worker of it")?;
+        stage.die_idle(worker, Exit::Code(1));
+        stage.pass(500);
+    }
+    let worker = of(&stage, GenerationId(3)).last().copied().ok_or("no worker of it")?;
+    stage.die_idle(worker, Exit::Code(1));
+    stage.pass(1_000);
+    let back = |note: &Note| matches!(note, Note::GenerationRolledBack { to: GenerationId(1), .. });
+    ensure!(stage.notes(0, back) == 1, "{} ways back", stage.notes(0, back));
+    ensure!(stage.serving().len() == 1, "nobody serves");
+    Ok(())
+}
+
+fn a_rollback_acquits_what_only_the_bad_generation_died_of(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &queue(4, 4));
+    // One that the old generation stands as little as the new one.
+    let old = stage.last();
+    stage.die_with(old, Exit::Signal(11), 8);
+    stage.pass(60_000);
+    roll_out(&mut stage, 3);
+    for request in [7, 8, 7] {
+        let worker = stage.pick(|a| a.generation == NEW && a.admitted && !a.gone)[0];
+        stage.die_with(worker, Exit::Signal(11), request);
+    }
+    ensure!(rollbacks(&stage) == 1, "{} rollbacks", rollbacks(&stage));
+    let released = |key| {
+        stage.count(0, |order| matches!(order, Command::ReleaseRequest { request: RequestKey(k), .. } if *k == key))
+    };
+    ensure!((released(7), released(8)) == (1, 0), "released: {} and {}", released(7), released(8));
+    Ok(())
+}
+
 fn the_backoff_of_one_generation_never_delays_another(rules: Rules) -> Outcome {
     let mut stage = in_rollout(rules, 6, 2);
     let old = |stage: &Stage| stage.pick(|a| a.generation == GenerationId(1) && a.admitted && a.drained.is_none());
@@ -285,86 +325,53 @@ fn mended_files_are_noted(rules: Rules) -> Outcome {
     Ok(())
 }
 
-fn forked(workers: u32) -> Figures {
-    Figures { launch: Launch::Zygote, ..queue(workers, workers) }
+fn tried(workers: u32) -> Figures {
+    Figures { verify: Verify::Each, ..direct(workers) }
 }
 
-fn zygotes(stage: &Stage, since: u64) -> usize {
-    stage.count(since, |order| matches!(order, Command::StartZygote { .. }))
+fn trials(stage: &Stage) -> usize {
+    stage.count(0, |order| matches!(order, Command::StartWorker { trial: true, .. }))
 }
 
-/// Workers of a forked pool fail until the breaker or a fresh zygote answers.
-fn fail_until_answered(stage: &mut Stage, since: u64) {
-    for _ in 0..40 {
-        if zygotes(stage, since) > 0 || stage.opened(since) > 0 {
-            break;
-        }
-        let worker = stage.last();
-        stage.die_idle(worker, Exit::Code(1));
-        stage.pass(2_500);
-    }
-}
-
-fn a_fresh_zygote_is_tried_before_holding(rules: Rules) -> Outcome {
-    let mut stage = grown(rules, &forked(4));
-    let began = stage.now;
-    fail_until_answered(&mut stage, began);
-    ensure!(zygotes(&stage, began) == 1, "{} fresh zygotes", zygotes(&stage, began));
-    ensure!(stage.opened(0) == 0, "it opened");
+fn a_direct_generation_is_tried_by_one_that_serves_nobody(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &tried(4));
+    stage.reload();
+    stage.pass(60_000);
+    ensure!(trials(&stage) == 2, "{} trials of two generations", trials(&stage));
+    ensure!(of(&stage, NEW).len() == 4, "{} of the new generation", of(&stage, NEW).len());
+    let verified = stage.count(0, |order| matches!(order, Command::VerifyWorker { .. }));
+    ensure!(verified == 2, "{verified} were asked");
+    let first = stage.orders.iter().find_map(|(_, order)| match order {
+        Command::StartWorker { worker, .. } => Some(*worker),
+        _ => None,
+    });
+    let admitted = |order: &Command| matches!(order, Command::AdmitWorker { worker } if Some(*worker) == first);
+    ensure!(stage.count(0, admitted) == 0, "the trial worker was admitted");
     Ok(())
 }
 
-fn fresh_zygotes_are_bounded(rules: Rules) -> Outcome {
-    let mut stage = grown(rules, &forked(20));
-    let began = stage.now;
-    // Twice ten failures within a second: the second ten come too soon for another fresh zygote.
-    for _ in 0..2 {
-        for worker in stage.serving().into_iter().take(10) {
-            stage.die_idle(worker, Exit::Code(1));
-        }
-        stage.pass(300);
-    }
-    stage.boot = Boot::Dies(10, Exit::Code(1));
-    stage.pass(400_000);
-    let started =
-        |(at, order): &(u64, Command)| (*at >= began && matches!(order, Command::StartZygote { .. })).then_some(*at);
-    let times: Vec<u64> = stage.orders.iter().filter_map(started).collect();
-    ensure!(!times.is_empty(), "no fresh zygote");
-    let apart = times.windows(2).all(|pair| pair[1] - pair[0] >= 30_000);
-    let few = times.windows(3).all(|three| three[2] - three[0] >= 60_000);
-    ensure!(apart && few, "at {times:?}");
-    ensure!(stage.opened(began) >= 1, "it never opened");
+fn a_hollow_direct_generation_is_refused_unseen(rules: Rules) -> Outcome {
+    let mut stage = grown(rules, &tried(4));
+    let before = stage.serving();
+    stage.verifies = Some(false);
+    stage.reload();
+    stage.pass(30_000);
+    let refused = |note: &Note| matches!(note, Note::GenerationRefused { .. });
+    ensure!(stage.notes(0, refused) == 1, "{} refusals", stage.notes(0, refused));
+    ensure!(stage.serving() == before, "somebody saw it");
     Ok(())
 }
 
-fn after_a_fresh_zygote_there_is_grace(rules: Rules) -> Outcome {
-    let mut stage = grown(rules, &forked(24));
-    let began = stage.now;
-    let ten_fail = |stage: &mut Stage| {
-        for worker in stage.serving().into_iter().take(10) {
-            stage.die_idle(worker, Exit::Code(1));
-        }
-    };
-    ten_fail(&mut stage);
-    stage.pass(2_000);
-    ensure!(zygotes(&stage, began) == 1, "no fresh zygote");
-    // Ten more within the grace, of workers that have served since.
-    stage.serve_all(60);
-    ten_fail(&mut stage);
-    stage.pass(500);
-    ensure!(stage.opened(began) == 0, "it opened within the grace");
-    Ok(())
-}
-
-fn a_zygote_that_hangs_is_killed(rules: Rules) -> Outcome {
-    let mut stage = Stage::empty(rules, &forked(2), 1);
-    stage.zygotes = None;
+fn the_trial_of_an_open_breaker_goes_on_to_the_pools_own_socket(rules: Rules) -> Outcome {
+    let mut stage = Stage::empty(rules, &tried(2), 1);
+    stage.verifies = Some(false);
     stage.begin();
-    stage.pass(31_000);
-    let Some(zygote) = stage.zygote() else {
-        return Err("no zygote".into());
-    };
-    ensure!(stage.count(0, |order| *order == Command::KillZygote { zygote }) + zygotes(&stage, 0) > 1, "not killed");
+    stage.pass(20_000);
+    ensure!(stage.opened(0) >= 1, "it never opened");
+    stage.verifies = Some(true);
+    stage.pass(120_000);
+    ensure!(stage.serving().len() == 2, "{} serve", stage.serving().len());
+    ensure!(stage.view(|pool| pool.breaker().state) == Some(BreakerState::Closed), "it did not close");
     Ok(())
 }
 
@@ -379,5 +386,24 @@ fn a_reload_during_a_reload_takes_its_place(rules: Rules) -> Outcome {
     ensure!(of(&stage, GenerationId(3)).len() == 4, "{} of the newest", of(&stage, GenerationId(3)).len());
     let refused = |note: &Note| matches!(note, Note::GenerationRefused { reason: Reason::Superseded, .. });
     ensure!(stage.notes(0, refused) == 1, "the first is not refused");
+    Ok(())
+}
+
+fn a_trial_that_hangs_does_not_hold_up_the_release_that_mends_it(rules: Rules) -> Outcome {
+    let mut stage = Stage::empty(rules, &queue(4, 4), 1);
+    stage.boot = Boot::Dies(10, Exit::Code(1));
+    stage.begin();
+    stage.pass(2_000);
+    ensure!(stage.opened(0) >= 1, "it never opened");
+    stage.boot = Boot::Never;
+    while stage.view(|pool| pool.breaker().state) != Some(BreakerState::HalfOpen) {
+        stage.pass(100);
+    }
+    stage.boot = Boot::Ready(50);
+    stage.reload();
+    stage.pass(20_000);
+    let serves = |note: &Note| matches!(note, Note::GenerationServing { generation: NEW, .. });
+    ensure!(stage.notes(0, serves) == 1, "the new generation waits for the old one's trial");
+    ensure!(stage.live().len() == 4, "{} live", stage.live().len());
     Ok(())
 }

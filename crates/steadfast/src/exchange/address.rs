@@ -20,6 +20,8 @@ pub(crate) enum Place {
     Unix(PathBuf),
     /// A host, without brackets, and its port.
     Tcp { host: String, port: u16 },
+    /// Nothing: stdin is the connection.
+    Stdin,
 }
 
 /// An address as typed.
@@ -39,6 +41,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Address, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
+        }
+        if text == "-" {
+            return Ok(Address { protocol: Protocol::Fcgi, place: Place::Stdin, path: None });
         }
         if let Some(rest) = text.strip_prefix("http://") {
             return http(rest);
@@ -120,7 +125,7 @@ impl Address {
             Place::Tcp { port: 80, host } if self.protocol == Protocol::Http => bracketed(host),
             Place::Tcp { host, port } if self.protocol == Protocol::Http => format!("{}:{port}", bracketed(host)),
             // Whoever listens for FastCGI is asked as a web server would ask it for a visitor of `localhost`.
-            Place::Tcp { .. } | Place::Unix(_) => "localhost".to_owned(),
+            Place::Tcp { .. } | Place::Unix(_) | Place::Stdin => "localhost".to_owned(),
         }
     }
 }
@@ -135,6 +140,7 @@ impl fmt::Display for Address {
         let scheme = if self.protocol == Protocol::Http { "http://" } else { "" };
         match &self.place {
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
+            Place::Stdin => f.write_str("the connection on stdin"),
             Place::Tcp { host, port } => write!(f, "{scheme}{}:{port}", bracketed(host)),
         }
     }

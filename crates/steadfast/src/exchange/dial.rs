@@ -19,6 +19,8 @@ use crate::failure::{Failure, reason};
 pub(crate) enum Target {
     Unix(SocketAddrUnix),
     Tcp(SocketAddr),
+    /// Connected already.
+    Stdin,
 }
 
 impl Target {
@@ -27,6 +29,7 @@ impl Target {
             Target::Unix(_) => AddressFamily::UNIX,
             Target::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
             Target::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
+            Target::Stdin => return inherited(),
         };
         let socket = net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?;
         if matches!(self, Target::Tcp(_)) {
@@ -39,6 +42,7 @@ impl Target {
         match self {
             Target::Unix(path) => net::connect(socket, path),
             Target::Tcp(address) => net::connect(socket, address),
+            Target::Stdin => Ok(()),
         }
     }
 
@@ -68,6 +72,15 @@ impl Target {
     }
 }
 
+/// The connection that stdin is.
+fn inherited() -> Result<OwnedFd, Errno> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    // NOTSOCK for whatever else it is.
+    sockopt::socket_type(&socket)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok(socket)
+}
+
 /// What an address stands for: one for a unix socket, as many as its host has otherwise, never none.
 ///
 /// # Errors
@@ -83,6 +96,7 @@ pub(crate) fn targets(address: &Address) -> Result<Vec<Target>, Failure> {
             })?;
             Ok(vec![Target::Unix(target)])
         }
+        Place::Stdin => Ok(vec![Target::Stdin]),
         Place::Tcp { host, port } => {
             let hint = "write the host's number, or mend the name's entry";
             let found = (host.as_str(), *port).to_socket_addrs().map_err(|error| failed(&reason(&error), hint))?;

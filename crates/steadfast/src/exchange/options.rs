@@ -56,7 +56,7 @@ Examples:
   steadfast ping 127.0.0.1:9000 /index.php --param SCRIPT_FILENAME=/srv/site/index.php
   steadfast ping http://127.0.0.1:8080/health --status-only
 
-Exit codes: 0 the status is below 500, 1 it is not or there was no answer, 75 timed out.")]
+Exit codes: 0 the status is below 500, or as expected; 1 it is not, or there was no answer; 75 timed out.")]
 pub(crate) struct Ping {
     #[command(flatten)]
     pub(crate) asked: Asked,
@@ -66,6 +66,15 @@ pub(crate) struct Ping {
     /// Only the status, such as 200
     #[arg(long, conflicts_with = "include")]
     pub(crate) status_only: bool,
+    /// Good is this status and no other
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(100..=599))]
+    pub(crate) expect_status: Option<u16>,
+    /// Good is an answer with this text in its body
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) expect_body: Option<String>,
+    /// For the supervisor, which asks a new worker: whatever is good is not shown
+    #[arg(long, hide = true)]
+    pub(crate) verify: bool,
 }
 
 /// `steadfast bench`.

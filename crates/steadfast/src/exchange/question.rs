@@ -69,7 +69,7 @@ impl Question {
         let host = self.header("Host").unwrap_or_else(|| address.authority());
         let (server, port) = match &address.place {
             Place::Tcp { host, port } => (host.clone(), port.to_string()),
-            Place::Unix(_) => ("127.0.0.1".to_owned(), "80".to_owned()),
+            Place::Unix(_) | Place::Stdin => ("127.0.0.1".to_owned(), "80".to_owned()),
         };
         let content_type = self.content_type();
         let ours: [(&str, &[u8]); 21] = [

@@ -1,7 +1,9 @@
 //! Which room does which verb.
 
 mod bench;
+mod cgi;
 mod check;
+mod demo;
 mod events;
 mod front;
 mod order;
@@ -11,10 +13,13 @@ mod reload;
 mod run;
 mod status;
 
+use std::process;
+
 use steadfast_proto::control::{BreakerAction, Request};
 use steadfast_proto::exit::ExitCode;
 
 use crate::arguments::{Action, Arguments, Check, Verb};
+use crate::demo::worker;
 use crate::failure::Failure;
 use crate::places::Around;
 
@@ -22,28 +27,31 @@ use crate::places::Around;
 ///
 /// # Errors
 /// What a person must be told, with the exit code.
-pub(crate) fn perform(arguments: Arguments) -> Result<u8, Failure> {
+pub(crate) fn perform(arguments: Arguments) -> Result<process::ExitCode, Failure> {
     let around = Around::here()?;
     let target = arguments.target;
     // `-t` is `check`; parsing has made sure that one of the two is there.
     let Some(verb) = arguments.verb else {
-        return check::check(&Check::default(), &target, &around).map(ExitCode::number);
+        return check::check(&Check::default(), &target, &around).map(number);
     };
-    let order = |request: &Request| order::order(request, &target, &around).map(ExitCode::number);
+    let order = |request: &Request| order::order(request, &target, &around).map(number);
     match verb {
-        Verb::Run(run) => run::run(run, target, &around),
-        Verb::Check(check) => check::check(&check, &target, &around).map(ExitCode::number),
-        Verb::Status(status) => status::status(&status, &target, &around).map(ExitCode::number),
-        Verb::Events(events) => events::events(&events, &target, &around).map(ExitCode::number),
-        Verb::Reload(reload) => reload::reload(reload, &target, &around).map(ExitCode::number),
+        Verb::Demo(demo) => demo::demo(&demo, &target, &around).map(process::ExitCode::from),
+        Verb::DemoWorker => Ok(worker::run()),
+        Verb::Run(run) => run::run(run, target, &around).map(process::ExitCode::from),
+        Verb::Cgi(arguments) => cgi::cgi(arguments),
+        Verb::Check(check) => check::check(&check, &target, &around).map(number),
+        Verb::Status(status) => status::status(&status, &target, &around).map(number),
+        Verb::Events(events) => events::events(&events, &target, &around).map(number),
+        Verb::Reload(reload) => reload::reload(reload, &target, &around).map(number),
         Verb::Stop { pool } => order(&Request::Stop { pool }),
         Verb::Start { pool } => order(&Request::Start { pool }),
         Verb::Restart { pool } => order(&Request::Restart { pool }),
         Verb::Scale { pool, workers } => order(&Request::Scale { pool, min: workers.min, max: workers.max }),
         Verb::Drain { seat } => order(&Request::Drain { pool: seat.pool, slot: seat.slot }),
         Verb::Kill { seat } => order(&Request::Kill { pool: seat.pool, slot: seat.slot }),
-        Verb::Quarantine(verb) => quarantine::quarantine(&verb, &target, &around).map(ExitCode::number),
-        Verb::Front => front::front().map(ExitCode::number),
+        Verb::Quarantine(verb) => quarantine::quarantine(&verb, &target, &around).map(number),
+        Verb::Front => front::front().map(number),
         Verb::Breaker { pool, action } => {
             let action = match action {
                 Action::Reset => BreakerAction::Reset,
@@ -51,7 +59,11 @@ pub(crate) fn perform(arguments: Arguments) -> Result<u8, Failure> {
             };
             order(&Request::Breaker { pool, action })
         }
-        Verb::Ping(ping) => ping::ping(&ping).map(ExitCode::number),
-        Verb::Bench(bench) => bench::bench(&bench).map(ExitCode::number),
+        Verb::Ping(ping) => ping::ping(&ping).map(number),
+        Verb::Bench(bench) => bench::bench(&bench).map(number),
     }
+}
+
+fn number(code: ExitCode) -> process::ExitCode {
+    code.number().into()
 }

@@ -16,10 +16,14 @@ use crate::exchange::dial::{self, Target};
 use crate::exchange::head;
 use crate::exchange::options::Ping;
 use crate::exchange::piece::Piece;
+use crate::exchange::question::Question;
 use crate::exchange::reader::Reader;
 use crate::failure::{Failure, reason};
 use crate::output;
 
+/// So much of a body is searched for what is expected of it, and so much of it shown.
+const KEPT_MAX: usize = 1024 * 1024;
+const SHOWN: usize = 200;
 /// So much is read at once.
 const BLOCK: usize = 64 * 1024;
 
@@ -39,15 +43,42 @@ pub(super) fn ping(ping: &Ping) -> Result<ExitCode, Failure> {
         request: &request,
         reader: Reader::new(address.protocol, question.is_head()),
         read: 0,
-        show: Show { include: ping.include, status_only: ping.status_only, protocol: address.protocol },
+        show: Show {
+            include: ping.include,
+            status_only: ping.status_only,
+            protocol: address.protocol,
+            is_quiet: ping.verify,
+            kept: (ping.verify || ping.expect_body.is_some()).then(Vec::new),
+        },
     };
     exchange.perform()?;
     let status = exchange.reader.status();
+    let body = exchange.show.kept.unwrap_or_default();
+    if let Some(why) = unexpected(ping, &question, status, &body) {
+        return Err(Failure::new(ExitCode::Failed, why));
+    }
     match exchange.reader.app_status() {
         0 => {}
         code => output::message(&format!("note: the application says that a CGI program would exit with {code}\n")),
     }
-    Ok(if status < 500 { ExitCode::Good } else { ExitCode::Failed })
+    let is_good = ping.expect_status.is_some() || status < 500;
+    Ok(if is_good { ExitCode::Good } else { ExitCode::Failed })
+}
+
+/// What was expected and did not come, in words.
+fn unexpected(ping: &Ping, question: &Question, status: u16, body: &[u8]) -> Option<String> {
+    let (method, target) = (&question.method, &question.target);
+    let shown = || format!("{:?}", String::from_utf8_lossy(&body[..body.len().min(SHOWN)]));
+    match (ping.expect_status, &ping.expect_body) {
+        (Some(wanted), _) if wanted != status => {
+            let end = if body.is_empty() { String::new() } else { format!(": {}", shown()) };
+            Some(format!("{method} {target}: expected status {wanted}, got status {status}{end}"))
+        }
+        (_, Some(wanted)) if !body.windows(wanted.len().max(1)).any(|window| window == wanted.as_bytes()) => {
+            Some(format!("{method} {target}: expected {wanted:?} in the body, got {}", shown()))
+        }
+        _ => None,
+    }
 }
 
 /// When the whole exchange must be over.
@@ -187,10 +218,14 @@ struct Show {
     include: bool,
     status_only: bool,
     protocol: Protocol,
+    /// Nothing but what the application says on stderr.
+    is_quiet: bool,
+    /// The beginning of the body, where something is expected of it.
+    kept: Option<Vec<u8>>,
 }
 
 impl Show {
-    fn piece(&self, piece: Piece<'_>, reader: &Reader) -> Result<(), Failure> {
+    fn piece(&mut self, piece: Piece<'_>, reader: &Reader) -> Result<(), Failure> {
         match piece {
             Piece::Head { body } => {
                 if self.status_only {
@@ -210,8 +245,11 @@ impl Show {
         }
     }
 
-    fn body(&self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.status_only || bytes.is_empty() {
+    fn body(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&bytes[..bytes.len().min(KEPT_MAX - kept.len())]);
+        }
+        if self.status_only || self.is_quiet || bytes.is_empty() {
             return Ok(());
         }
         output::bytes(bytes)

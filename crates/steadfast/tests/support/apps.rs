@@ -74,10 +74,12 @@ pub enum Language {
     Perl,
     /// For php-cgi.
     Php,
+    /// On our own worker library: the example `rust-echo`.
+    Rust,
 }
 
 impl Language {
-    /// All three.
+    /// The three that are not ours.
     pub const ALL: [Language; 3] = [Language::C, Language::Perl, Language::Php];
 
     /// A name for its pool.
@@ -87,6 +89,7 @@ impl Language {
             Language::C => "c",
             Language::Perl => "perl",
             Language::Php => "php",
+            Language::Rust => "rust",
         }
     }
 
@@ -97,6 +100,7 @@ impl Language {
             Language::C => vec![path("queue")],
             Language::Perl => vec!["/usr/bin/perl".to_owned(), path("queue.pl")],
             Language::Php => php(),
+            Language::Rust => vec![rust()],
         }
     }
 
@@ -104,11 +108,20 @@ impl Language {
     #[must_use]
     pub fn script(self) -> String {
         path(match self {
-            Language::C => "queue.c",
+            Language::C | Language::Rust => "queue.c",
             Language::Perl => "queue.pl",
             Language::Php => "queue.php",
         })
     }
+}
+
+/// The program on our own worker library. cargo builds examples beside the tests: target/PROFILE/{deps,examples}.
+#[must_use]
+pub fn rust() -> String {
+    let me = std::env::current_exe().expect("a test knows its program");
+    let path = me.parent().and_then(Path::parent).expect("deps").join("examples/rust-echo");
+    assert!(path.exists(), "{}: build it first (cargo build -p steadfast --examples)", path.display());
+    path.display().to_string()
 }
 
 /// The shell script that is no FastCGI program, with its arguments.

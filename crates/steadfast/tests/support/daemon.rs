@@ -45,6 +45,8 @@ pub struct Pool {
     command: Vec<String>,
     /// Empty: the socket in the scene.
     listen: Vec<String>,
+    /// In the scene, or anywhere; `None`: the scene.
+    directory: Option<PathBuf>,
     keys: String,
     environment: Vec<(String, String)>,
     tables: String,
@@ -59,6 +61,7 @@ impl Pool {
             mode: "direct",
             command: command.iter().map(|word| word.as_ref().to_owned()).collect(),
             listen: Vec::new(),
+            directory: None,
             keys: String::new(),
             environment: Vec::new(),
             tables: String::new(),
@@ -86,9 +89,18 @@ impl Pool {
         self
     }
 
-    /// Any other key with its value as TOML (`"ready-timeout"`, `"\"2s\""`).
+    /// Works there (a path from the scene on, or a whole one), and not in the scene itself.
+    #[must_use]
+    pub fn directory(mut self, directory: impl AsRef<Path>) -> Pool {
+        self.directory = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// Any other key with its value as TOML (`"ready-timeout"`, `"\"2s\""`); an earlier word on it is forgotten.
     #[must_use]
     pub fn key(mut self, key: &str, value: &str) -> Pool {
+        let others = self.keys.lines().filter(|line| !line.starts_with(&format!("{key} = ")));
+        self.keys = others.map(|line| format!("{line}\n")).collect();
         let _never_fails = writeln!(self.keys, "{key} = {value}");
         self
     }
@@ -115,7 +127,7 @@ impl Pool {
             self.name,
             self.command,
             self.mode,
-            scene.path()
+            self.directory.as_ref().map_or(scene.path().to_owned(), |directory| scene.path().join(directory))
         );
         if is_root() {
             let _never_fails = writeln!(text, "user = \"{USER}\"");

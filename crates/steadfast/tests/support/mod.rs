@@ -8,6 +8,7 @@
 
 pub mod apps;
 pub mod behaviours;
+pub mod cgi;
 pub mod conditions;
 pub mod crowd;
 pub mod daemon;
@@ -17,8 +18,10 @@ pub mod http;
 pub mod loopback;
 pub mod nginx;
 pub mod proc;
+pub mod releases;
 pub mod scene;
 pub mod siege;
 pub mod standalone;
 pub mod web;
 pub mod within;
+pub mod zygotes;

@@ -37,6 +37,10 @@ impl Scene {
     /// Writes a file that everybody may read.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.join(name);
+        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+            fs::create_dir_all(directory).expect("a directory in the scene can be made");
+            allow(directory, 0o755);
+        }
         fs::write(&path, text).expect("a file in the scene can be written");
         allow(&path, 0o644);
         path

@@ -26,6 +26,8 @@ pub enum Server {
     Apache,
     /// mod_proxy_fcgi with `enablereuse`.
     ApacheReusing,
+    /// mod_fcgid: starts our Rust program by itself, a connection for each request, written whole before anything is read.
+    ApacheFcgid,
     /// A connection for each request.
     Lighttpd,
     /// A connection for each request.
@@ -52,7 +54,7 @@ enum Running {
 }
 
 impl Server {
-    /// All of them.
+    /// All that a pool can be behind.
     pub const ALL: [Server; 8] = [
         Server::Nginx,
         Server::NginxKeeping,
@@ -90,6 +92,7 @@ impl Server {
         let (text, mut command) = match self {
             Server::Apache => place.apache(false),
             Server::ApacheReusing => place.apache(true),
+            Server::ApacheFcgid => place.fcgid(),
             Server::Lighttpd => place.lighttpd(),
             Server::Caddy => place.caddy(),
             Server::Haproxy => place.haproxy(""),
@@ -178,14 +181,49 @@ impl Place<'_> {
     }
 
     fn apache(&self, reuse: bool) -> (String, Command) {
-        let modules = ["mpm_event", "authz_core", "proxy", "proxy_fcgi"]
-            .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
-            .concat();
-        let user = if is_root() { format!("User {USER}\nGroup {USER}\n") } else { String::new() };
         let pool = match self.upstream {
             Address::Unix(path) => format!("unix:{}|fcgi://localhost/", path.display()),
             Address::Tcp(address) => format!("fcgi://{address}/"),
         };
+        let rules = format!(
+            "ProxyPass \"/\" \"{pool}\" enablereuse={}
+ProxyFCGISetEnvIf \"true\" SCRIPT_FILENAME \"{}\"
+",
+            if reuse { "on" } else { "off" },
+            self.script
+        );
+        self.apache_with(&["proxy", "proxy_fcgi"], &rules)
+    }
+
+    /// Its own three workers of a copy of our program, which its user may run.
+    fn fcgid(&self) -> (String, Command) {
+        let directory = self.directory.display();
+        let program = self.directory.join("program");
+        fs::copy(super::apps::rust(), &program).expect("the directory is ours");
+        allow(&program, 0o755);
+        let rules = format!(
+            "ScriptAlias \"/\" \"{directory}/program/\"
+<Directory \"{directory}\">
+    Options +ExecCGI
+    SetHandler fcgid-script
+    Require all granted
+</Directory>
+FcgidIPCDir {directory}/fcgid
+FcgidProcessTableFile {directory}/fcgid_shm
+FcgidMaxProcesses 3
+FcgidMaxRequestLen 20000000
+"
+        );
+        self.apache_with(&["alias", "fcgid"], &rules)
+    }
+
+    fn apache_with(&self, modules: &[&str], rules: &str) -> (String, Command) {
+        let modules: String = ["mpm_event", "authz_core"]
+            .iter()
+            .chain(modules)
+            .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
+            .collect();
+        let user = if is_root() { format!("User {USER}\nGroup {USER}\n") } else { String::new() };
         let directory = self.directory.display();
         let text = format!(
             "ServerRoot {directory}
@@ -199,12 +237,8 @@ ServerLimit 1
 ThreadsPerChild 25
 MaxRequestWorkers 25
 LimitRequestFieldSize 32760
-ProxyPass \"/\" \"{pool}\" enablereuse={}
-ProxyFCGISetEnvIf \"true\" SCRIPT_FILENAME \"{}\"
-",
-            self.address,
-            if reuse { "on" } else { "off" },
-            self.script
+{rules}",
+            self.address
         );
         let mut command = Command::new("apache2");
         command.arg("-DFOREGROUND").arg("-f").arg(self.config());

@@ -83,7 +83,7 @@ impl Server {
     }
 
     fn welcome(&mut self, shell: &mut Shell, fd: OwnedFd) {
-        let is_allowed = sys::peer_uid(fd.as_fd()).is_ok_and(|uid| uid == ROOT || uid == shell.host.uid);
+        let is_allowed = sys::peer(fd.as_fd()).is_ok_and(|peer| peer.uid == ROOT || peer.uid == shell.host.uid);
         let mut connection = Connection::new(fd);
         let refusal = if !is_allowed {
             Some(Refusal::new(ExitCode::NotAllowed, "only root and the supervisor's own user may speak to it"))

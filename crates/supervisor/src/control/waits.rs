@@ -108,6 +108,12 @@ impl Wait {
                 self.failures.push(text);
                 None
             }
+            (OutcomeKind::Superseded(generation), Progress::Coming(awaited)) if *generation == awaited => {
+                *progress = Progress::Over;
+                self.failures
+                    .push(format!("{name}: generation {generation} was given up: a newer reload took its place"));
+                None
+            }
             (OutcomeKind::Stopped, Progress::Queued | Progress::Coming(_)) => {
                 *progress = Progress::Over;
                 self.failures.push(format!("{name}: the pool was stopped"));
@@ -117,6 +123,7 @@ impl Wait {
                 OutcomeKind::Started(_)
                 | OutcomeKind::Serving(_)
                 | OutcomeKind::Failed(..)
+                | OutcomeKind::Superseded(_)
                 | OutcomeKind::Stopped
                 | OutcomeKind::Up,
                 Progress::Queued | Progress::Coming(_) | Progress::Over,

@@ -1,6 +1,7 @@
 //! Decides which events are written, and when: at most 28 lines of a pool in any 60 s.
 //!
-//! Per kind and class the first event is written at once. Those that follow are counted, and written as one line when
+//! Per kind and class the first event is written at once (of some kinds each one, as long as there is room). Those that
+//! follow are counted, and written as one line when
 //! their window ends: 1 s after the first, then 10 s, then every 60 s, until a window stays empty. A pool has two
 //! budgets, each a log of the instants of its lines, so that they hold in every sliding minute: 10 lines for what must
 //! never be dropped (breaker, pool, generation, supervisor) and 18 for the rest. An event that finds no room is not
@@ -180,7 +181,7 @@ impl Pool {
 
     fn take(&mut self, now: u64, mut event: Event, one_line_each: bool, out: &mut Vec<Event>) {
         let key = (event.kind, event.class);
-        if event.kind.is_answer() && self.windows.get(&key).is_none_or(|window| window.waiting.is_none()) {
+        if event.kind.is_told_each() && self.windows.get(&key).is_none_or(|window| window.waiting.is_none()) {
             match self.write(now, event, one_line_each, out) {
                 None => return,
                 Some(refused) => event = refused,

@@ -103,6 +103,7 @@ kinds! {
     ZygoteStarted "zygote-started" Info "a2f4552b20034607aa93017f982295c7" "A zygote is being started.";
     ZygoteReady "zygote-ready" Info "5f6822bea7e14688aa0932b6abf1fe3d" "It can fork.";
     ZygoteExited "zygote-exited" Warning "a9e931166def4fdfb0690bb7af0fbe85" "It is gone.";
+    ZygoteWarned "zygote-warned" Warning "f1c1a6a8a3f34a0fb0a7c8b4f8a5d2e3" "Something that its workers would share by accident.";
     WorkerStarted "worker-started" Info "ec5f06ba8e6a42cf988b9f09803422f6" "A worker is being started.";
     WorkerReady "worker-ready" Info "9f6ae4d02cca41649ca5d1336ccdbc88" "It is ready.";
     WorkerVerified "worker-verified" Info "3dc4f88af84647b98c833e8d889725b0" "It passed its verify request.";
@@ -143,9 +144,10 @@ impl Kind {
         self.name().starts_with("request-")
     }
 
-    /// Whether it answers an operator's order: he may give as many as he likes, and sees no other answer to a signal.
-    pub fn is_answer(self) -> bool {
-        matches!(self, Kind::SupervisorRefused | Kind::SupervisorReloaded)
+    /// Whether each is told by itself while there is room: what answers an operator's order (he sees no other answer to a
+    /// signal), and what becomes of a deploy, of which two may follow each other at once for different reasons.
+    pub fn is_told_each(self) -> bool {
+        matches!(self, Kind::SupervisorRefused | Kind::SupervisorReloaded) || self.name().starts_with("generation-")
     }
 
     /// Whether the ring remembers it: a worker's own lines would push everything else out.

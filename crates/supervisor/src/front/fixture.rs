@@ -28,11 +28,12 @@ use crate::front::rate::Rate;
 use crate::front::state::Life;
 use crate::launch::Launch;
 use crate::notify::Notify;
-use crate::output::{Held, Lines};
+use crate::output::Lines;
 use crate::pools::{Plan, Pool};
 use crate::run;
 use crate::shell::Shell;
-use crate::workers::{Leave, Pipe, Queued, Worker};
+use crate::voice::{Pipe, Voice};
+use crate::workers::{Leave, Queued, Worker};
 
 /// The pool.
 pub(crate) const POOL: PoolId = PoolId(1);
@@ -125,22 +126,18 @@ impl Stage {
             generation: GenerationId(1),
             pid,
             pidfd,
-            stdout: Stage::pipe(),
-            stderr: Stage::pipe(),
-            link: None,
-            link_bytes: 0,
+            voice: Voice::new(Stage::pipe(), Stage::pipe(), None, now),
             speaks: false,
             started: now,
             ready: None,
-            held: Held::new(),
             looks: 0,
             leave: Leave::No,
             baseline: None,
             told: 0,
             was_in_hand: false,
-            word: None,
             text: None,
-            queued: Some(Queued::new(Private { path, inode: 1 })),
+            trial: None,
+            queued: Some(Queued::new(Private { path, inode: 1, is_workers_own: false })),
         });
         let pool = self.shell.pools.get_mut(POOL).expect("it is there");
         pool.members.insert(WorkerId(id));

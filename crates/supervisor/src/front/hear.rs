@@ -9,6 +9,7 @@ use steadfast_policy::event::{Event as Fact, Limit, Load};
 use steadfast_policy::ids::{PoolId, RequestKey, WorkerId};
 use steadfast_policy::time::Instant;
 use steadfast_proto::front::{self, FromFront, LINE_MAX, VERSION, WORKERS_MAX, WorkerState};
+use steadfast_proto::link::ToWorker;
 
 use crate::front::channel::Received;
 use crate::front::judge::{closed, condemn, watch_answers};
@@ -16,10 +17,12 @@ use crate::front::notes;
 use crate::front::state::Asked;
 use crate::front::tell;
 use crate::leaving;
-use crate::output::escape;
+use crate::links;
+use crate::output::{escape, last_lines};
 use crate::readiness;
 use crate::shell::Shell;
-use crate::workers::{Queued, Stage, Word};
+use crate::voice::{Speaker, Word};
+use crate::workers::{Queued, Stage};
 
 /// Messages of one turn; the rest waits for the next.
 const MESSAGES_MAX: usize = 1000;
@@ -73,7 +76,9 @@ fn said(shell: &mut Shell, message: FromFront) {
                 && queued.is_leaving
                 && !std::mem::replace(&mut queued.is_free, true)
             {
-                if queued.stage == Stage::Offered {
+                let is_admitted = matches!(queued.stage, Stage::Admit { .. });
+                links::say(shell, worker, &ToWorker::Drain);
+                if !is_admitted {
                     // Its TERM has waited for this.
                     leaving::terminate(shell, worker);
                 }
@@ -158,9 +163,9 @@ fn verified(shell: &mut Shell, worker: WorkerId, failure: Option<String>) {
         return shell.facts.push_back(Fact::WorkerVerified { worker });
     };
     if let Some(known) = shell.workers.get_mut(worker)
-        && known.word.is_none()
+        && known.voice.word.is_none()
     {
-        known.word = Some(Word { code: None, name: None, message: Some(clean(&why)) });
+        known.voice.word = Some(Word { code: None, name: None, message: Some(clean(&why)) });
     }
     shell.facts.push_back(Fact::VerificationFailed { worker });
 }
@@ -199,13 +204,18 @@ fn blamed(shell: &mut Shell, worker: WorkerId, request: Option<front::Blamed>) {
         return;
     }
     // A program that recycles itself had not begun what it left unread.
-    let has_left = shell.corpses.get(&worker).is_some_and(|corpse| corpse.ended.0 == Some(0));
+    let has_left = shell.corpses.get(&Speaker::Worker(worker)).is_some_and(|corpse| corpse.ended.0 == Some(0));
     let request = request.filter(|request| !(has_left && request.unread && request.answered == 0));
-    let request = request.map(|request| (RequestKey(request.key), clean(&request.line)));
+    let (request, stderr) = match request {
+        Some(request) => (Some((RequestKey(request.key), clean(&request.line))), request.stderr),
+        None => (None, String::new()),
+    };
     if let Some((key, line)) = &request
-        && let Some(corpse) = shell.corpses.get_mut(&worker)
+        && let Some(corpse) = shell.corpses.get_mut(&Speaker::Worker(worker))
     {
         corpse.request = Some(line.clone());
+        corpse.stderr.extend(stderr.lines().map(clean));
+        corpse.stderr = last_lines(corpse.stderr.iter().map(String::as_str));
         if let Some(pool) = corpse.pool.and_then(|pool| shell.pools.get_mut(pool)) {
             pool.queue.note(*key, line.clone());
         }

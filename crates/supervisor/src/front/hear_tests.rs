@@ -15,7 +15,15 @@ use crate::timers::Timer;
 use crate::workers::Leave;
 
 fn blame(worker: u64, line: &str) -> FromFront {
-    let request = Blamed { key: 7, line: line.into(), id: "a".into(), sent: 1, answered: 0, unread: false };
+    let request = Blamed {
+        key: 7,
+        line: line.into(),
+        id: "a".into(),
+        sent: 1,
+        answered: 0,
+        unread: false,
+        stderr: "why\nnot\u{1b}[2J\n".into(),
+    };
     FromFront::Blame { worker, request: Some(request) }
 }
 
@@ -155,7 +163,7 @@ fn why_a_worker_was_not_verified_is_kept() {
     tell::verify(&mut stage.shell, worker);
     let failed = FromFront::VerifyFailed { worker: 3, why: "got 500\nforged".into() };
     assert_eq!(stage.says(&failed), [Fact::VerificationFailed { worker }]);
-    let word = stage.shell.workers.get(worker).and_then(|worker| worker.word.clone()).expect("kept");
+    let word = stage.shell.workers.get(worker).and_then(|worker| worker.voice.word.clone()).expect("kept");
     assert_eq!(word.message.as_deref(), Some("got 500\\nforged"));
 }
 
@@ -186,11 +194,13 @@ fn blame_is_believed_once_and_only_when_asked_for() {
     let worker = admitted_worker(&mut stage, 3);
     assert_eq!(stage.says(&blame(3, "GET /x")), [], "it lives");
     let life = stage.shell.front.serving();
-    stage.shell.corpses.insert(worker, Corpse { pool: Some(POOL), ..Corpse::default() });
+    stage.shell.corpses.insert(Speaker::Worker(worker), Corpse { pool: Some(POOL), ..Corpse::default() });
     tell::gone(&mut stage.shell, worker, life);
     let request = Some(RequestKey(7));
     assert_eq!(stage.says(&blame(3, "GET /x\u{1b}[2J")), [Fact::Blamed { worker, request }]);
-    assert_eq!(stage.shell.corpses[&worker].request.as_deref(), Some("GET /x\\x1b[2J"));
+    let corpse = &stage.shell.corpses[&Speaker::Worker(worker)];
+    assert_eq!(corpse.request.as_deref(), Some("GET /x\\x1b[2J"));
+    assert_eq!(corpse.stderr, ["why", "not\\x1b[2J"]);
     assert_eq!(stage.shell.pools.get(POOL).map(|pool| pool.queue.line(RequestKey(7))), Some("GET /x\\x1b[2J".into()));
     assert_eq!(stage.says(&blame(3, "GET /x")), [], "once");
     // Without the front that had it nobody can know.
@@ -205,7 +215,7 @@ fn a_program_that_recycles_itself_is_not_blamed_for_what_it_left_unread() {
         let worker = admitted_worker(&mut stage, 3);
         let life = stage.shell.front.serving();
         let corpse = Corpse { pool: Some(POOL), ended: (Some(code), None), ..Corpse::default() };
-        stage.shell.corpses.insert(worker, corpse);
+        stage.shell.corpses.insert(Speaker::Worker(worker), corpse);
         tell::gone(&mut stage.shell, worker, life);
         let FromFront::Blame { request: Some(request), .. } = blame(3, "GET /x") else { panic!("a request") };
         let request = Some(Blamed { unread, ..request });
@@ -307,7 +317,7 @@ fn what_a_worker_writes_through_fastcgi_is_its_stderr() {
     let mut stage = Stage::with_front();
     let worker = admitted_worker(&mut stage, 3);
     stage.says(&note(NoteKind::Stderr, Some(3), Some("one\ntwo")));
-    let lines: Vec<&str> = stage.shell.workers.get(worker).expect("it lives").stderr.lines.last().collect();
+    let lines: Vec<&str> = stage.shell.workers.get(worker).expect("it lives").voice.stderr.lines.last().collect();
     assert_eq!(lines, ["one", "two"]);
 }
 

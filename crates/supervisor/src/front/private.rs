@@ -17,9 +17,9 @@ use crate::listener::{Listener, UnixSpec};
 /// Connections that wait for a worker to accept them.
 const BACKLOG: u32 = 8;
 /// sun_path has 108 bytes with its NUL.
-const PATH_MAX: usize = 107;
+pub(crate) const PATH_MAX: usize = 107;
 /// The longest number of a worker that is made room for: a million million lives.
-const NUMBER_MAX: usize = 12;
+pub(crate) const NUMBER_MAX: usize = 12;
 
 /// Where they are.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Rooms {
     }
 
     /// Whether somebody of this user and these groups can come here at all. Errors are for people.
-    pub(crate) fn reach(&self, uid: u32, groups: &[u32]) -> Result<(), String> {
+    pub(crate) fn reach(&self, who: &str, uid: u32, groups: &[u32]) -> Result<(), String> {
         for directory in self.base.ancestors().skip(1) {
             let Ok(metadata) = fs::metadata(directory) else {
                 continue;
@@ -49,7 +49,7 @@ impl Rooms {
             };
             if !may_pass {
                 return Err(format!(
-                    "the front (user {uid}) cannot reach its workers' sockets: {} has mode {:04o}; \
+                    "{who} (user {uid}) cannot reach the private sockets: {} has mode {:04o}; \
                      let others pass (chmod o+x), or choose another `runtime-dir`",
                     directory.display(),
                     mode & 0o7777
@@ -122,13 +122,15 @@ pub(crate) struct Private {
     pub(crate) path: PathBuf,
     /// By which the kernel is asked for its queue.
     pub(crate) inode: u64,
+    /// The worker has bound it, where its pool's user may put anything: the front looks whether it is the worker's.
+    pub(crate) is_workers_own: bool,
 }
 
 impl Private {
     /// What is remembered of a socket that the worker has by now.
     pub(crate) fn of(listener: &Listener) -> Option<Private> {
         let path = listener.socket_path()?.path().to_owned();
-        Some(Private { path, inode: listener.inode() })
+        Some(Private { path, inode: listener.inode(), is_workers_own: false })
     }
 
     /// Nobody is to find it any more.
@@ -204,13 +206,13 @@ mod tests {
             fs::set_permissions(runtime.path(), fs::Permissions::from_mode(mode)).expect("ours");
         });
         set(0o701);
-        rooms.reach(stranger, &[]).expect("others may pass");
+        rooms.reach("the front", stranger, &[]).expect("others may pass");
         set(0o710);
-        rooms.reach(stranger, &[own.gid()]).expect("the group may pass");
-        let refused = rooms.reach(stranger, &[]).expect_err("others may not");
+        rooms.reach("the front", stranger, &[own.gid()]).expect("the group may pass");
+        let refused = rooms.reach("the front", stranger, &[]).expect_err("others may not");
         assert!(refused.contains(&format!("{} has mode 0710", runtime.path().display())), "{refused}");
         set(0o700);
-        rooms.reach(own.uid(), &[]).expect("its owner may pass");
+        rooms.reach("the front", own.uid(), &[]).expect("its owner may pass");
     }
 
     #[test]

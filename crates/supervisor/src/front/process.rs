@@ -27,13 +27,12 @@ use crate::front::tell;
 use crate::launch::{self, Names};
 use crate::output::Turn;
 use crate::poller::{Interest, Token};
-use crate::relay::Stream;
 use crate::shell::Shell;
 use crate::spawn::{Directory, Pass, WorkerSpec, spawn};
 use crate::timers::Timer;
 use crate::users;
+use crate::voice::{Pipe, Stream};
 use crate::words;
-use crate::workers::Pipe;
 
 /// The hidden verb.
 const VERB: &str = "front";
@@ -62,7 +61,7 @@ pub(crate) fn settle(shell: &mut Shell, config: &Config, is_root: bool) -> Resul
         .map_err(|error| format!("cannot look up the front's user {:?}: {error}", chosen.ids.name))?
         .ok_or_else(|| format!("there is no user {:?} for the front", chosen.ids.name))?;
     let credentials = launch::credentials(&user, None)?;
-    shell.front.rooms.reach(credentials.uid, &credentials.groups)?;
+    shell.front.rooms.reach("the front", credentials.uid, &credentials.groups)?;
     shell.front.rooms.group = Some(credentials.gid);
     shell.front.credentials = Some(credentials);
     Ok(())
@@ -115,7 +114,7 @@ fn try_start(shell: &mut Shell) -> Result<(), String> {
         rlimits: &[],
         nofile: Nofile { soft_before: hard, hard },
         pass: Pass::Channel(theirs.as_fd()),
-        link: false,
+        link: None,
     })
     .map_err(|error| error.message())?;
     let number = shell.front.lives + 1;

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use steadfast_config::types::{self, Listen, Mode, Pool as Config};
+use steadfast_config::types::{self, Kind, Listen, Mode, Pool as Config};
 use steadfast_policy::ids::{PoolId, WorkerId};
 use steadfast_proto::front::{ClientAbort, Fallback, Listener, Pool, Protocol, RequestId, Retry, Verify};
 
 use crate::clock::millis;
+
+/// A script that is told to end has two seconds for that; then it is killed.
+const SCRIPT_ENDS: Duration = Duration::from_secs(5);
 
 /// Whether the front accepts for this pool.
 pub(crate) fn is_queued(config: &Config) -> bool {
@@ -23,9 +26,13 @@ pub(crate) fn concurrency(config: &Config) -> u32 {
     config.concurrency.max(1)
 }
 
-/// How long a worker may take for a request.
+/// How long a worker may take for a request. Of a CGI program the worker ends the script itself at the pool's timeout, and
+/// is killed only if it does not.
 pub(crate) fn request_timeout(config: &Config) -> Duration {
-    config.request_timeout
+    match config.kind {
+        Kind::FastCgi => config.request_timeout,
+        Kind::Cgi => config.request_timeout.saturating_add(SCRIPT_ENDS),
+    }
 }
 
 /// What is spoken on a socket.
@@ -55,7 +62,7 @@ pub(crate) fn pool(id: PoolId, config: &Config, listeners: Vec<Listener>) -> Poo
         allowed_clients: config.allowed_clients.clone(),
         queue_length: config.queue.length,
         queue_timeout_ms: millis(config.queue.timeout),
-        request_timeout_ms: millis(config.request_timeout),
+        request_timeout_ms: millis(request_timeout(config)),
         slow_request_ms: config.slow_request.map(millis),
         retry: match config.retry {
             types::Retry::Never => Retry::Never,
@@ -64,6 +71,7 @@ pub(crate) fn pool(id: PoolId, config: &Config, listeners: Vec<Listener>) -> Poo
         },
         client_abort: match config.client_abort {
             types::ClientAbort::Finish => ClientAbort::Finish,
+            types::ClientAbort::Cancel if config.kind == Kind::Cgi => ClientAbort::Close,
             types::ClientAbort::Cancel => ClientAbort::Cancel,
         },
         request_id: match config.request_id {

@@ -14,7 +14,7 @@ use crate::front::diag::Diag;
 use crate::front::private::Rooms;
 use crate::front::rate::Rate;
 use crate::spawn::Credentials;
-use crate::workers::Pipe;
+use crate::voice::Pipe;
 
 /// A question is answered within so long, or the front hangs.
 pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);

@@ -8,7 +8,6 @@ use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::{PoolId, RequestKey, WorkerId};
 use steadfast_policy::time::Instant;
 use steadfast_proto::front::{Listener, ToFront};
-use steadfast_proto::link::ToWorker;
 
 use crate::clock::millis;
 use crate::events::kind::Kind;
@@ -16,7 +15,6 @@ use crate::front::judge;
 use crate::front::settings;
 use crate::front::state::Asked;
 use crate::leaving;
-use crate::links;
 use crate::poller::{Interest, Token};
 use crate::shell::Shell;
 use crate::timers::Timer;
@@ -160,8 +158,9 @@ pub(crate) fn offer(shell: &mut Shell, id: WorkerId) {
     queued.life = life;
     queued.is_connected = false;
     let (stage, path) = (queued.stage, queued.private.path.to_string_lossy().into_owned());
+    let pid = queued.private.is_workers_own.then(|| worker.pid.get());
     let concurrency = shell.pools.get(pool).map_or(1, |pool| settings::concurrency(&pool.plan.config));
-    say(shell, &ToFront::WorkerOffered { worker: id.0, pool: pool.0, path, concurrency }, Vec::new());
+    say(shell, &ToFront::WorkerOffered { worker: id.0, pool: pool.0, path, concurrency, pid }, Vec::new());
     match stage {
         Stage::Offered => {}
         Stage::Verify => say(shell, &ToFront::WorkerVerify { worker: id.0 }, Vec::new()),
@@ -224,7 +223,8 @@ pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
     if !has {
         return leaving::drain(shell, id);
     }
-    links::say(shell, id, &ToWorker::Drain);
+    // It is told itself when the front has told that it is free: until then a request may be on its way to it, and a
+    // word on the link may interrupt the very read that takes it.
     if !is_leaving {
         say(shell, &ToFront::WorkerWithdraw { worker: id.0 }, Vec::new());
     }
