@@ -11,6 +11,7 @@ use support::conditions::{is_soon, sockets, tail};
 use support::daemon::{self, Config, Daemon, Pool, SOON};
 use support::fcgi::{InFlight, Request};
 use support::scene::Scene;
+use support::within::inside;
 use support::{apps, proc};
 
 /// A program and how one asks it.
@@ -107,6 +108,20 @@ fn term_answers_a_request_of_two_seconds_of_every_program_and_leaves_nothing() {
 
 #[test]
 fn a_deaf_worker_is_killed_at_its_deadline_and_its_children_with_it() {
+    stops_a_deaf_worker();
+}
+
+/// A container's processes may belong to a session and a group of the host: both have the number 0 then.
+#[test]
+fn a_deaf_worker_is_killed_where_our_session_lies_outside_of_the_pid_namespace() {
+    let options = ["--pid", "--mount-proc"].map(str::to_owned).to_vec();
+    let name = "a_deaf_worker_is_killed_where_our_session_lies_outside_of_the_pid_namespace";
+    if inside(name, &[("session 0", options)]).is_some() {
+        stops_a_deaf_worker();
+    }
+}
+
+fn stops_a_deaf_worker() {
     let scene = Scene::new();
     let pool = Pool::new("site", &[apps::worker(), "--ignore-term".to_owned()]).workers("2");
     let mut daemon = Config::new(&[pool.key("stop-timeout", "\"3s\"")]).start(&scene);

@@ -98,7 +98,7 @@ pub fn ended_pid(pid: Pid) -> io::Result<Option<Ended>> {
 
 /// Whether a process has not made a session of its own.
 pub fn is_of_our_session(pid: Pid) -> bool {
-    process::getsid(None).is_ok_and(|ours| process::getsid(Some(pid.raw())) == Ok(ours))
+    sys::session(None).is_ok_and(|ours| sys::session(Some(pid.get())).is_ok_and(|theirs| theirs == ours))
 }
 
 /// Reaps a child that `next_dead` found.

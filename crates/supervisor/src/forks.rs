@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpgid, pidfd_getfd, pidfd_open, setpgid};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open, setpgid};
 use steadfast_policy::class::Exit;
 use steadfast_policy::event::{Event as Fact, Files, SpawnFault};
 use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId, ZygoteId};
@@ -23,6 +23,7 @@ use crate::shell::{Corpse, Shell};
 use crate::spawn::Spawned;
 use crate::spawn_error::is_shortage;
 use crate::start::{self, Failed, Newcomer, Seat};
+use crate::sys;
 use crate::voice::{Speaker, Word};
 use crate::zygote;
 use crate::zygotes::{Order, Zygote};
@@ -194,7 +195,7 @@ fn identify(
         None => return Err(another("cannot be looked at")),
     }
     // A group of its own, or what kills the zygote's group kills it too. Its parent may do that until it executes.
-    if getpgid(Some(pid.raw())) != Ok(pid.raw()) {
+    if sys::process_group(pid.get()).ok() != Some(pid.get()) {
         let _ = setpgid(Some(pid.raw()), Some(pid.raw()));
     }
     Ok((pid, pidfd))

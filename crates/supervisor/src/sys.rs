@@ -121,6 +121,19 @@ pub(crate) fn wait_any() -> io::Result<Option<i32>> {
     Ok((pid > 0).then_some(pid))
 }
 
+/// getsid(2): the session of a process, or of ours. 0 is a session that began outside of our pid namespace, which rustix'
+/// `getsid` takes for impossible (its `Pid` cannot be 0).
+pub(crate) fn session(pid: Option<u32>) -> io::Result<i32> {
+    // SAFETY: it takes a number and gives one.
+    check(unsafe { libc::getsid(pid.unwrap_or(0).cast_signed()) })
+}
+
+/// getpgid(2): the group of a process; 0 is one outside of our pid namespace, as with `session`.
+pub(crate) fn process_group(pid: u32) -> io::Result<u32> {
+    // SAFETY: it takes a number and gives one.
+    check(unsafe { libc::getpgid(pid.cast_signed()) }).map(i32::cast_unsigned)
+}
+
 /// close_range(3, ~0, CLOSE_RANGE_CLOEXEC): nothing is closed, everything is closed on exec.
 pub(crate) fn close_range_on_exec(first: u32) -> io::Result<()> {
     let flags = libc::CLOSE_RANGE_CLOEXEC;
