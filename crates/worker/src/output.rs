@@ -115,11 +115,9 @@ impl Output {
         };
         // No record is longer than CHUNK_MAX, which is below 65,536.
         let content = (self.buffer.len() - start - HEADER) as u16;
-        let (header, padding) = encode::header(kind::STDOUT, id, content);
-        for (to, from) in self.buffer.iter_mut().skip(start).zip(header) {
+        for (to, from) in self.buffer.iter_mut().skip(start).zip(encode::header(kind::STDOUT, id, content)) {
             *to = from;
         }
-        self.buffer.extend(std::iter::repeat_n(0, padding));
     }
 
     /// Sends what has been collected.
@@ -174,8 +172,7 @@ impl Output {
         let mut first = buffer.as_slice();
         loop {
             let mut headers = [[0; HEADER]; RECORDS_MAX];
-            let zeros = [0; HEADER];
-            let mut slices = [IoSlice::new(&[]); 3 * RECORDS_MAX + 1];
+            let mut slices = [IoSlice::new(&[]); 2 * RECORDS_MAX + 1];
             let mut count = 0;
             let mut add = |slice| {
                 if let Some(place) = slices.get_mut(count) {
@@ -191,11 +188,9 @@ impl Output {
                         if now.is_empty() {
                             break;
                         }
-                        let (bytes, padding) = encode::header(kind::STDOUT, *id, now.len() as u16);
-                        *header = bytes;
+                        *header = encode::header(kind::STDOUT, *id, now.len() as u16);
                         add(header);
                         add(now);
-                        add(zeros.get(..padding).unwrap_or_default());
                         large = later;
                     }
                 }

@@ -78,6 +78,8 @@ fn events_arrive_one_by_one_and_end_with_their_listener() {
     client.write_all(&request(&Ask::get("/events"), true)).expect("it is read");
     let mut seen = String::new();
     until(&mut client, &mut seen, |seen| seen.contains("\r\n\r\n"));
+    // The head comes at once, and not with the comment that keeps a silent connection alive after 15 s.
+    assert!(!seen.contains("\n:\n"), "{seen}");
     for text in ["first", "second"] {
         let uri = format!("/tell/{text}");
         assert_eq!(fetch(nginx.address, &Ask::post(&uri, "text/plain", b"")).text(), "1\n");

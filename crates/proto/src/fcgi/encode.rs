@@ -1,24 +1,19 @@
 //! Everything that is written. Each function appends to the caller's buffer, so that one write can carry a whole request.
 //!
-//! Padding fills up to a multiple of 8, as the specification advises, and is zero, as are all reserved bytes: HAProxy
-//! leaked memory in them (CVE-2023-0836).
+//! There is no padding, although the specification advises it (section 3.3): what is sent is copied anyway, and nginx that
+//! has read an answer's head with padding behind it holds the head back until more comes (with `fastcgi_buffering off`, where
+//! server-sent events need it; ngx_http_upstream_send_response takes the padding for a piece of the body). Reserved bytes are
+//! zero: HAProxy leaked memory in them (CVE-2023-0836).
 
 use super::error::Error;
 use super::params::{pairs, push_pair};
-use super::record::{CHUNK_MAX, CONTENT_MAX, HEADER, Header, KEEP_CONN, kind};
+use super::record::{CHUNK_MAX, HEADER, Header, KEEP_CONN, kind};
 use super::values::{Asked, MAX_CONNS, MAX_REQS, MPXS_CONNS, Values};
 
-const ZEROS: [u8; 8] = [0; 8];
-
-/// A record's header, and how many bytes of padding must follow its content: for those who write content themselves
-/// (`writev`). There is no padding where it would take content + padding over 65,535.
+/// A record's header, for those who write content themselves (`writev`).
 #[must_use]
-pub const fn header(kind: u8, id: u16, content: u16) -> ([u8; HEADER], usize) {
-    let mut padding = (8 - content % 8) % 8;
-    if content as usize + padding as usize > CONTENT_MAX {
-        padding = 0;
-    }
-    (Header { kind, id, content, padding: padding as u8 }.encode(), padding as usize)
+pub const fn header(kind: u8, id: u16, content: u16) -> [u8; HEADER] {
+    Header { kind, id, content, padding: 0 }.encode()
 }
 
 /// BEGIN: opens a request.
@@ -42,7 +37,7 @@ pub fn end_request(out: &mut Vec<u8>, id: u16, app_status: u32, protocol_status:
 /// A piece of a stream, as many records as it needs. No bytes write nothing, since an empty record would end it.
 pub fn stream(out: &mut Vec<u8>, kind: u8, id: u16, bytes: &[u8]) {
     let records = bytes.len().div_ceil(CHUNK_MAX);
-    out.reserve(bytes.len().saturating_add(records.saturating_mul(HEADER + ZEROS.len())));
+    out.reserve(bytes.len().saturating_add(records.saturating_mul(HEADER)));
     for chunk in bytes.chunks(CHUNK_MAX) {
         record(out, kind, id, chunk);
     }
@@ -136,8 +131,6 @@ fn pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// One record. Callers pass at most [`CHUNK_MAX`] bytes.
 fn record(out: &mut Vec<u8>, kind: u8, id: u16, content: &[u8]) {
     debug_assert!(content.len() <= CHUNK_MAX, "{} bytes are too many for a record", content.len());
-    let (header, padding) = header(kind, id, content.len() as u16);
-    out.extend_from_slice(&header);
+    out.extend_from_slice(&header(kind, id, content.len() as u16));
     out.extend_from_slice(content);
-    out.extend_from_slice(ZEROS.get(..padding).unwrap_or_default());
 }

@@ -5,8 +5,8 @@
 //! **Records.** Both directions are a series of records: 8 bytes of header (version 1, kind, request id, length of the
 //! content, length of the padding, one reserved byte), at most 65,535 bytes of content, at most 255 of padding
 //! ([`record`]). The lengths are the only framing there is: who loses count reads bodies as headers, which is how
-//! requests are smuggled. So lengths are never narrowed, never added in 16 bits, and what we send keeps
-//! content + padding within 65,535, because php-fpm closes the connection otherwise.
+//! requests are smuggled. So lengths are never narrowed, never added in 16 bits, and what we send has no padding at all:
+//! php-fpm closes the connection where content + padding pass 65,535, and nginx holds a head back that has padding behind it.
 //!
 //! **Streams.** PARAMS, STDIN, DATA, STDOUT and STDERR are byte streams cut into records anywhere, ended by an empty
 //! record. A cut means nothing: h2o cuts in the middle of a name. The decoders therefore hand out pieces as they

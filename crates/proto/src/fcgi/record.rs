@@ -10,8 +10,7 @@ pub const VERSION: u8 = 1;
 pub const HEADER: usize = 8;
 /// The longest content that a record can have.
 pub const CONTENT_MAX: usize = 65_535;
-/// The longest content that we send: a multiple of 8, so that it needs no padding, and content + padding stays within
-/// 65,535 (php-fpm closes the connection otherwise).
+/// The longest content that we send: a multiple of 8, so that a reader's copies stay aligned.
 pub const CHUNK_MAX: usize = 65_528;
 /// BEGIN's flag: the web server, not the application, closes the connection.
 pub const KEEP_CONN: u8 = 1;

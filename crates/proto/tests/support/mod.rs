@@ -223,20 +223,17 @@ pub fn cut<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// The records of what an encoder wrote: kind, id, content, padding. Fails if a record is not as we promise: version,
-/// zeros in the reserved byte and the padding, content + padding within 65,535.
-pub fn records(mut wire: &[u8]) -> Vec<(u8, u16, Vec<u8>, usize)> {
+/// The records of what an encoder wrote: kind, id, content. Fails if a record is not as we promise: version, zero in the
+/// reserved byte, no padding (nginx holds an answer's head back for it).
+pub fn records(mut wire: &[u8]) -> Vec<(u8, u16, Vec<u8>)> {
     let mut records = Vec::new();
     while !wire.is_empty() {
         let (header, rest) = wire.split_first_chunk::<8>().expect("a whole header");
         assert_eq!((header[0], header[7]), (1, 0), "version, reserved byte");
         let content = usize::from(u16::from_be_bytes([header[4], header[5]]));
-        let padding = usize::from(header[6]);
-        assert!(content + padding <= 65_535, "php-fpm refuses {content} + {padding}");
+        assert_eq!(header[6], 0, "padding");
         let (body, rest) = rest.split_at_checked(content).expect("the whole content");
-        let (pad, rest) = rest.split_at_checked(padding).expect("the whole padding");
-        assert!(pad.iter().all(|byte| *byte == 0), "padding of zeros (CVE-2023-0836)");
-        records.push((header[1], u16::from_be_bytes([header[2], header[3]]), body.to_vec(), padding));
+        records.push((header[1], u16::from_be_bytes([header[2], header[3]]), body.to_vec()));
         wire = rest;
     }
     records
