@@ -19,10 +19,26 @@ struct Pair {
     value: Range,
 }
 
+/// Half as wide as it could be: an index is read more often than anything else of a request.
 #[derive(Clone, Copy, Debug)]
 struct Range {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
+}
+
+impl Range {
+    /// Lengths beyond 4 GiB are refused before any range is made.
+    fn new(start: usize, end: usize) -> Range {
+        Range { start: start as u32, end: end as u32 }
+    }
+
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    fn bounds(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// Why the pairs cannot be used.
@@ -56,28 +72,31 @@ impl Params {
     /// as RFC 9110 §5.3 and RFC 6265 §5.4 say.
     pub(crate) fn complete(&mut self, count_max: usize) -> Result<(), Unusable> {
         self.index.clear();
-        let base = self.bytes.as_ptr() as usize;
-        let range = |part: &[u8]| {
-            let start = part.as_ptr() as usize - base;
-            Range { start, end: start + part.len() }
-        };
+        // Joined twins are added at the end, and take at most the same again.
+        if u32::try_from(self.bytes.len().saturating_mul(2)).is_err() {
+            return Err(Unusable::TooMany(count_max));
+        }
         let mut has_twins = false;
-        // Of each name one bit of its length and end: names of different bits are no twins, and most are.
+        // Of each name one bit of its length, beginning and end: names of different bits are no twins, and most are.
         let mut seen = 0_u64;
-        for pair in pairs(&self.bytes) {
+        let mut pairs = pairs(&self.bytes);
+        while let Some(pair) = pairs.next() {
             let (name, value) = pair.map_err(|_| Unusable::Cut)?;
-            if name == b"HTTP_PROXY" {
-                continue;
+            if let Some([first, .., last] | [first @ last]) = name.strip_prefix(b"HTTP_") {
+                if name == b"HTTP_PROXY" {
+                    continue;
+                }
+                let mixed = name.len() * 5 + usize::from(*first) * 13 + usize::from(*last);
+                let bit = 1 << (mixed % 64);
+                has_twins = has_twins || seen & bit != 0 && self.find(name).is_some();
+                seen |= bit;
             }
             if self.index.len() == count_max {
                 return Err(Unusable::TooMany(count_max));
             }
-            if !has_twins && name.starts_with(b"HTTP_") {
-                let bit = 1 << ((name.len() * 7 + usize::from(name.last().copied().unwrap_or(0))) % 64);
-                has_twins = seen & bit != 0 && self.find(name).is_some();
-                seen |= bit;
-            }
-            self.index.push(Pair { name: range(name), value: range(value) });
+            let end = self.bytes.len() - pairs.rest().len();
+            let middle = end - value.len();
+            self.index.push(Pair { name: Range::new(middle - name.len(), middle), value: Range::new(middle, end) });
         }
         if has_twins {
             self.join_twins();
@@ -98,7 +117,7 @@ impl Params {
             };
             let separator: &[u8] = if self.slice(name) == b"HTTP_COOKIE" { b"; " } else { b", " };
             let start = self.bytes.len();
-            self.bytes.extend_from_within(value.start..value.end);
+            self.bytes.extend_from_within(value.bounds());
             let mut next = at + first;
             while let Some(other) = self.index.get(next).copied() {
                 if !is_twin(self, &other) {
@@ -106,10 +125,10 @@ impl Params {
                     continue;
                 }
                 self.bytes.extend_from_slice(separator);
-                self.bytes.extend_from_within(other.value.start..other.value.end);
+                self.bytes.extend_from_within(other.value.bounds());
                 self.index.remove(next);
             }
-            let joined = Range { start, end: self.bytes.len() };
+            let joined = Range::new(start, self.bytes.len());
             if let Some(pair) = self.index.get_mut(at - 1) {
                 pair.value = joined;
             }
@@ -117,11 +136,11 @@ impl Params {
     }
 
     fn slice(&self, range: Range) -> &[u8] {
-        self.bytes.get(range.start..range.end).unwrap_or_default()
+        self.bytes.get(range.bounds()).unwrap_or_default()
     }
 
     fn find(&self, name: &[u8]) -> Option<&Pair> {
-        let is_it = |pair: &&Pair| pair.name.end - pair.name.start == name.len() && self.slice(pair.name) == name;
+        let is_it = |pair: &&Pair| pair.name.len() == name.len() && self.slice(pair.name) == name;
         self.index.iter().find(is_it)
     }
 

@@ -51,12 +51,22 @@ impl<'a> Iterator for Pairs<'a> {
 impl core::iter::FusedIterator for Pairs<'_> {}
 
 fn split(stream: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let (name_length, rest) = length(stream)?;
-    let (value_length, rest) = length(rest)?;
+    // Nearly all pairs have two short lengths.
+    let (name_length, value_length, rest) = match stream {
+        [name @ 0..=127, value @ 0..=127, rest @ ..] => (usize::from(*name), usize::from(*value), rest),
+        _ => long_lengths(stream)?,
+    };
     // Each is compared alone with what is there: a sum of the two could overflow on 32 bits (CVE-2025-23016).
-    let (name, rest) = rest.split_at_checked(usize::try_from(name_length).ok()?)?;
-    let (value, rest) = rest.split_at_checked(usize::try_from(value_length).ok()?)?;
+    let (name, rest) = rest.split_at_checked(name_length)?;
+    let (value, rest) = rest.split_at_checked(value_length)?;
     Some((name, value, rest))
+}
+
+#[cold]
+fn long_lengths(stream: &[u8]) -> Option<(usize, usize, &[u8])> {
+    let (name, rest) = length(stream)?;
+    let (value, rest) = length(rest)?;
+    Some((usize::try_from(name).ok()?, usize::try_from(value).ok()?, rest))
 }
 
 fn length(bytes: &[u8]) -> Option<(u32, &[u8])> {
