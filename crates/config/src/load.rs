@@ -334,8 +334,14 @@ fn read_supervisor(supervisor: &mut Supervisor, table: &Table<'_>, base: &Path, 
     supervisor.front_user = table.get("front-user", word, findings);
     let logs = choice(
         "log",
-        &[("auto", Log::Auto), ("human", Log::Human), ("json", Log::Json), ("journald", Log::Journald)],
-        &[("logfmt", "write `log = \"json\"` or `log = \"human\"`")],
+        &[
+            ("auto", Log::Auto),
+            ("human", Log::Human),
+            ("logfmt", Log::Logfmt),
+            ("json", Log::Json),
+            ("journald", Log::Journald),
+        ],
+        &[],
     );
     supervisor.log = table.get("log", logs, findings).unwrap_or(supervisor.log);
     let levels = choice(

@@ -48,6 +48,8 @@ pub enum Log {
     Auto,
     /// One line for a person.
     Human,
+    /// `key=value` pairs, one event a line.
+    Logfmt,
     /// One JSON object a line.
     Json,
     /// Native journal entries.

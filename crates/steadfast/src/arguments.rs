@@ -191,6 +191,7 @@ pub(crate) struct Run {
 pub(crate) enum LogFormat {
     Auto,
     Human,
+    Logfmt,
     Json,
     Journald,
 }

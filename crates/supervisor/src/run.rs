@@ -231,6 +231,7 @@ fn format(log: LogTo) -> Format {
     match log {
         LogTo::Auto => Format::Auto,
         LogTo::Human => Format::Human,
+        LogTo::Logfmt => Format::Logfmt,
         LogTo::Json => Format::Json,
         LogTo::Journald => Format::Journald,
     }

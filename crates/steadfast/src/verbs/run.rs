@@ -67,6 +67,7 @@ const fn log_of(format: LogFormat) -> Log {
     match format {
         LogFormat::Auto => Log::Auto,
         LogFormat::Human => Log::Human,
+        LogFormat::Logfmt => Log::Logfmt,
         LogFormat::Json => Log::Json,
         LogFormat::Journald => Log::Journald,
     }

@@ -7,7 +7,7 @@ use super::event::{Event, Moment};
 use super::kind::{Kind, Level};
 use super::ring::Ring;
 use super::sink::Sink;
-use super::{human, journald, json};
+use super::{human, journald, json, logfmt};
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Format {
     Auto,
     /// For people.
     Human,
+    /// `key=value` pairs, one event a line.
+    Logfmt,
     /// One object a line.
     Json,
     /// Native journal entries.
@@ -44,7 +46,7 @@ impl Log {
         let format = match format {
             Format::Auto if is_journal => Format::Journald,
             Format::Auto => Format::Human,
-            Format::Human | Format::Json | Format::Journald => format,
+            Format::Human | Format::Logfmt | Format::Json | Format::Journald => format,
         };
         let is_terminal = std::io::IsTerminal::is_terminal(&stderr);
         let forced = variable("CLICOLOR_FORCE").is_some_and(|value| value != "0");
@@ -59,7 +61,7 @@ impl Log {
     pub fn with_stream(format: Format, level: Level, colour: bool, fd: OwnedFd) -> Log {
         let sink = match format {
             Format::Journald => Sink::datagram(journald::SOCKET),
-            Format::Auto | Format::Human | Format::Json => Sink::stream(fd),
+            Format::Auto | Format::Human | Format::Logfmt | Format::Json => Sink::stream(fd),
         };
         Log::with(format, level, colour, sink)
     }
@@ -148,6 +150,7 @@ impl Log {
     fn piece(&self, at: Moment, event: &Event) -> Vec<u8> {
         match self.format {
             Format::Auto | Format::Human => human::lines(at.wall, event, self.colour).into_bytes(),
+            Format::Logfmt => (logfmt::line(at.wall, event) + "\n").into_bytes(),
             Format::Json => (json::object(None, at.wall, event) + "\n").into_bytes(),
             Format::Journald => journald::datagram(event),
         }

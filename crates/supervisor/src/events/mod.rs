@@ -7,5 +7,6 @@ pub mod journald;
 pub mod json;
 pub mod kind;
 pub mod log;
+pub mod logfmt;
 pub mod ring;
 pub mod sink;
