@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::exchange::options::{Bench, Ping};
 use crate::units::parse_duration;
@@ -120,6 +121,26 @@ pub(crate) enum Verb {
     Ping(Box<Ping>),
     /// Measure a FastCGI or HTTP address under load
     Bench(Box<Bench>),
+    /// Print what makes a shell complete our words
+    #[command(after_help = "\
+Examples:
+  steadfast completions bash > /etc/bash_completion.d/steadfast
+  steadfast completions zsh > \"${fpath[1]}/_steadfast\"
+  steadfast completions fish > ~/.config/fish/completions/steadfast.fish")]
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page, or write one for each verb
+    #[command(after_help = "\
+Examples:
+  steadfast man | man -l -
+  steadfast man /usr/local/share/man/man1")]
+    Man {
+        /// Where to write steadfast.1, steadfast-run.1 and so on; it must exist
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
 }
 
 /// `steadfast demo`.

@@ -3,9 +3,11 @@
 mod bench;
 mod cgi;
 mod check;
+mod completions;
 mod demo;
 mod events;
 mod front;
+mod man;
 mod order;
 mod ping;
 mod quarantine;
@@ -61,6 +63,8 @@ pub(crate) fn perform(arguments: Arguments) -> Result<process::ExitCode, Failure
         }
         Verb::Ping(ping) => ping::ping(&ping).map(number),
         Verb::Bench(bench) => bench::bench(&bench).map(number),
+        Verb::Completions { shell } => completions::completions(shell).map(number),
+        Verb::Man { directory } => man::man(directory.as_deref()).map(number),
     }
 }
 
