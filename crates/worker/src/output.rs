@@ -88,6 +88,23 @@ impl Output {
         self.send(fd, input, bytes)
     }
 
+    /// A few short pieces of stdout, such as a header field's.
+    pub(crate) fn write_pieces(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        input: &RefCell<Input>,
+        pieces: &[&[u8]],
+    ) -> io::Result<()> {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        // As in `write`, where each would be looked at alone.
+        if length >= LARGE || self.buffer.len() + length > CHUNK_MAX {
+            return pieces.iter().try_for_each(|piece| self.write(fd, input, piece));
+        }
+        self.check()?;
+        pieces.iter().for_each(|piece| self.append(piece));
+        Ok(())
+    }
+
     fn append(&mut self, bytes: &[u8]) {
         if self.id.is_some() && self.record.is_none() {
             self.record = Some(self.buffer.len());

@@ -1,44 +1,17 @@
-//! A request's parameters: one piece of memory, and an index of where each name and value stands in it.
+//! A request's parameters, as they came: one piece of memory, read again for each question.
 
 use std::str;
 
 use steadfast_proto::fcgi::params::{pairs, push_pair};
 
 /// Name-value pairs as the web server sent them (FastCGI 1.0 §3.4; the names are CGI's, RFC 3875 §4.1). The memory is
-/// used again for the next request.
+/// used again for the next request. There is no index: an application asks for a few of some thirty names, and to step over
+/// a pair costs less than to write down where it stands.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Params {
     bytes: Vec<u8>,
-    index: Vec<Pair>,
-}
-
-/// Where a name and its value stand.
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    name: Range,
-    value: Range,
-}
-
-/// Half as wide as it could be: an index is read more often than anything else of a request.
-#[derive(Clone, Copy, Debug)]
-struct Range {
-    start: u32,
-    end: u32,
-}
-
-impl Range {
-    /// Lengths beyond 4 GiB are refused before any range is made.
-    fn new(start: usize, end: usize) -> Range {
-        Range { start: start as u32, end: end as u32 }
-    }
-
-    fn len(self) -> usize {
-        (self.end - self.start) as usize
-    }
-
-    fn bounds(self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
-    }
+    /// The pairs that were written anew, for the next time.
+    spare: Vec<u8>,
 }
 
 /// Why the pairs cannot be used.
@@ -53,7 +26,6 @@ pub(crate) enum Unusable {
 impl Params {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.index.clear();
     }
 
     /// A piece of the stream, cut anywhere.
@@ -67,85 +39,63 @@ impl Params {
         let _ = push_pair(&mut self.bytes, name, value);
     }
 
-    /// The stream is complete: finds the pairs. `Proxy:` from a client never becomes the proxy of what the application
+    /// The stream is complete: looks at the pairs. `Proxy:` from a client never becomes the proxy of what the application
     /// asks (httpoxy, CVE-2016-5385). A header that came twice becomes one (HAProxy and h2o send each by itself), joined
     /// as RFC 9110 §5.3 and RFC 6265 §5.4 say.
     pub(crate) fn complete(&mut self, count_max: usize) -> Result<(), Unusable> {
-        self.index.clear();
-        // Joined twins are added at the end, and take at most the same again.
-        if u32::try_from(self.bytes.len().saturating_mul(2)).is_err() {
-            return Err(Unusable::TooMany(count_max));
-        }
-        let mut has_twins = false;
+        let mut count = 0;
+        let mut is_plain = true;
         // Of each name one bit of its length, beginning and end: names of different bits are no twins, and most are.
         let mut seen = 0_u64;
-        let mut pairs = pairs(&self.bytes);
-        while let Some(pair) = pairs.next() {
-            let (name, value) = pair.map_err(|_| Unusable::Cut)?;
-            if let Some([first, .., last] | [first @ last]) = name.strip_prefix(b"HTTP_") {
-                if name == b"HTTP_PROXY" {
-                    continue;
+        for pair in pairs(&self.bytes) {
+            let (name, _) = pair.map_err(|_| Unusable::Cut)?;
+            count += 1;
+            if let Some(header) = name.strip_prefix(b"HTTP_") {
+                let ends = [header.first(), header.last()].map(|byte| usize::from(byte.copied().unwrap_or(0)));
+                let bit = 1 << ((name.len() * 5 + ends[0] * 13 + ends[1]) % 64);
+                let has_come = |params: &Params| params.iter().take(count - 1).any(|(earlier, _)| earlier == name);
+                if is_plain && (header == b"PROXY" || seen & bit != 0 && has_come(self)) {
+                    is_plain = false;
                 }
-                let mixed = name.len() * 5 + usize::from(*first) * 13 + usize::from(*last);
-                let bit = 1 << (mixed % 64);
-                has_twins = has_twins || seen & bit != 0 && self.find(name).is_some();
                 seen |= bit;
             }
-            if self.index.len() == count_max {
-                return Err(Unusable::TooMany(count_max));
-            }
-            let end = self.bytes.len() - pairs.rest().len();
-            let middle = end - value.len();
-            self.index.push(Pair { name: Range::new(middle - name.len(), middle), value: Range::new(middle, end) });
         }
-        if has_twins {
-            self.join_twins();
+        if count > count_max {
+            return Err(Unusable::TooMany(count_max));
+        }
+        if !is_plain {
+            self.rewrite();
         }
         Ok(())
     }
 
-    fn join_twins(&mut self) {
-        let mut at = 0;
-        while let Some(Pair { name, value }) = self.index.get(at).copied() {
-            at += 1;
-            if !self.slice(name).starts_with(b"HTTP_") {
+    /// Writes the pairs anew, without `Proxy:` and without twins.
+    #[cold]
+    fn rewrite(&mut self) {
+        let mut written = std::mem::take(&mut self.spare);
+        written.clear();
+        for (at, (name, value)) in self.iter().enumerate() {
+            if name == b"HTTP_PROXY" {
                 continue;
             }
-            let is_twin = |params: &Params, other: &Pair| params.slice(other.name) == params.slice(name);
-            let Some(first) = self.index.iter().skip(at).position(|other| is_twin(self, other)) else {
+            let twins = |(other, _): &(&[u8], &[u8])| name.starts_with(b"HTTP_") && *other == name;
+            if self.iter().take(at).any(|earlier| twins(&earlier)) {
                 continue;
-            };
-            let separator: &[u8] = if self.slice(name) == b"HTTP_COOKIE" { b"; " } else { b", " };
-            let start = self.bytes.len();
-            self.bytes.extend_from_within(value.bounds());
-            let mut next = at + first;
-            while let Some(other) = self.index.get(next).copied() {
-                if !is_twin(self, &other) {
-                    next += 1;
-                    continue;
-                }
-                self.bytes.extend_from_slice(separator);
-                self.bytes.extend_from_within(other.value.bounds());
-                self.index.remove(next);
             }
-            let joined = Range::new(start, self.bytes.len());
-            if let Some(pair) = self.index.get_mut(at - 1) {
-                pair.value = joined;
+            let separator: &[u8] = if name == b"HTTP_COOKIE" { b"; " } else { b", " };
+            let mut joined = value.to_vec();
+            for (_, later) in self.iter().skip(at + 1).filter(twins) {
+                joined.extend_from_slice(separator);
+                joined.extend_from_slice(later);
             }
+            // Only a pair of 2 GiB is refused, which is beyond every limit of a request.
+            let _ = push_pair(&mut written, name, &joined);
         }
-    }
-
-    fn slice(&self, range: Range) -> &[u8] {
-        self.bytes.get(range.bounds()).unwrap_or_default()
-    }
-
-    fn find(&self, name: &[u8]) -> Option<&Pair> {
-        let is_it = |pair: &&Pair| pair.name.len() == name.len() && self.slice(pair.name) == name;
-        self.index.iter().find(is_it)
+        self.spare = std::mem::replace(&mut self.bytes, written);
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.find(name).map(|pair| self.slice(pair.value))
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
@@ -162,7 +112,8 @@ impl Params {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.index.iter().map(|pair| (self.slice(pair.name), self.slice(pair.value)))
+        // Whether the stream is whole was looked at before anybody asks.
+        pairs(&self.bytes).map_while(Result::ok)
     }
 }
 

@@ -124,8 +124,7 @@ impl<'a> Response<'a> {
             Head::Empty => self.head = Head::Begun { has_status: false, has_location: false },
             Head::Begun { .. } => {}
         }
-        let mut output = self.output.borrow_mut();
-        pieces.iter().try_for_each(|piece| output.write(self.fd, self.input, piece))
+        self.output.borrow_mut().write_pieces(self.fd, self.input, pieces)
     }
 
     fn raw(&self, bytes: &[u8]) -> io::Result<()> {
@@ -172,5 +171,20 @@ fn misuse(what: impl Into<String>) -> io::Error {
 
 /// A name of a header field (RFC 9110 §5.6.2).
 fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    const IN_TOKENS: [bool; 256] = {
+        let mut table = [false; 256];
+        let others = b"!#$%&'*+-.^_`|~";
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut at = 0;
+        while at < others.len() {
+            table[others[at] as usize] = true;
+            at += 1;
+        }
+        table
+    };
+    !name.is_empty() && name.bytes().all(|byte| IN_TOKENS[usize::from(byte)])
 }
