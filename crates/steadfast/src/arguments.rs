@@ -121,6 +121,8 @@ pub(crate) enum Verb {
     Ping(Box<Ping>),
     /// Measure a FastCGI or HTTP address under load
     Bench(Box<Bench>),
+    /// Print the lines that make a web server ask a pool
+    Snippet(Snippet),
     /// Print what makes a shell complete our words
     #[command(after_help = "\
 Examples:
@@ -301,6 +303,28 @@ pub(crate) struct Cgi {
 pub(crate) enum Action {
     Reset,
     Trip,
+}
+
+/// `steadfast snippet`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast snippet nginx site
+  steadfast snippet apache site -c /etc/steadfast/steadfast.toml")]
+pub(crate) struct Snippet {
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Server,
+    #[arg(value_name = "POOL")]
+    pub(crate) pool: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Server {
+    Nginx,
+    Apache,
+    Caddy,
+    Lighttpd,
+    Haproxy,
 }
 
 /// `steadfast quarantine`.

@@ -143,6 +143,9 @@ fn every_verb_of_this_version_is_there_and_no_other() {
         "front",
         "ping",
         "bench",
+        "snippet",
+        "completions",
+        "man",
     ];
     assert_eq!(verbs, expected);
 }

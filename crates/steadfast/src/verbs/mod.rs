@@ -13,6 +13,7 @@ mod ping;
 mod quarantine;
 mod reload;
 mod run;
+mod snippet;
 mod status;
 
 use std::process;
@@ -63,6 +64,7 @@ pub(crate) fn perform(arguments: Arguments) -> Result<process::ExitCode, Failure
         }
         Verb::Ping(ping) => ping::ping(&ping).map(number),
         Verb::Bench(bench) => bench::bench(&bench).map(number),
+        Verb::Snippet(arguments) => snippet::snippet(&arguments, &target, &around).map(number),
         Verb::Completions { shell } => completions::completions(shell).map(number),
         Verb::Man { directory } => man::man(directory.as_deref()).map(number),
     }
