@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 
 use crate::breaker::Breaker;
-use crate::bucket::Bucket;
 use crate::class::Class;
 use crate::command::Command;
 use crate::generation::{Generation, Zygote};
@@ -23,7 +22,7 @@ impl Pool {
         (self.min, self.max) = (self.figures.min, self.figures.max);
         let demand = if self.load.waiting > 0 { self.figures.step } else { 0 };
         self.target = demand.clamp(self.min, self.max);
-        self.bucket = Bucket::new(turn.now, self.max);
+        // The bucket is as full as it was: an operator's restart is no licence for a crash loop to repair faster.
         (self.owed, self.growth) = (0, 0);
         self.told = Told::Nothing;
         self.narrow_planned();

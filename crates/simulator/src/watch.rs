@@ -74,6 +74,8 @@ pub(crate) struct Watch {
     horizon: Nanos,
     /// Nothing happens after the faults have ended, and no operator holds the breaker open.
     quiet_after_calm: bool,
+    /// The end of the last stall, which may be later than the calm.
+    faultless: Nanos,
 }
 
 fn breach(law: Law, now: Nanos, detail: String) -> Result<(), Breach> {
@@ -96,6 +98,11 @@ impl Watch {
             let quiet = |choice: &Choice| choice.at < calm && !matches!(choice.act, Act::Trip);
             case.choices.iter().all(quiet)
         });
+        let stalled = case.choices.iter().filter_map(|choice| match choice.act {
+            Act::Stall(wait) => Some((choice.at + wait) * MILLI),
+            _ => None,
+        });
+        let faultless = stalled.max().unwrap_or(0);
         Watch {
             profile: case.profile,
             seen: vec![seen; case.pools.len()],
@@ -105,6 +112,7 @@ impl Watch {
             orders: 0,
             horizon: case.horizon * MILLI,
             quiet_after_calm,
+            faultless,
         }
     }
 
@@ -365,7 +373,7 @@ impl Watch {
         let Some(calm) = book.calm.filter(|_| self.quiet_after_calm) else {
             return Ok(());
         };
-        if finished || self.horizon < calm + RECOVERY {
+        if finished || self.horizon < calm.max(self.faultless) + RECOVERY {
             return Ok(());
         }
         let view = policy.view(Instant::from_nanos(now));
