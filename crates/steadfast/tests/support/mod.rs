@@ -8,6 +8,7 @@
 
 pub mod apps;
 pub mod behaviours;
+pub mod booted;
 pub mod cgi;
 pub mod conditions;
 pub mod crowd;
