@@ -6,7 +6,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::listen_error::{Attempt, ListenError};
-use crate::listener::Listener;
+use crate::listener::{KEPT, Listener};
 use crate::sys;
 
 /// The first of systemd's fds.
@@ -20,6 +20,8 @@ const UNNAMED: &str = "unknown";
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(RawFd, String)>,
+    /// Ours, from the life before this one.
+    kept: Vec<(RawFd, String)>,
     taken: Vec<RawFd>,
 }
 
@@ -39,7 +41,8 @@ impl Inherited {
         let names = text("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':').map(|name| if name.is_empty() { UNNAMED } else { name });
         let sockets = (FIRST..FIRST + count).map(|fd| (fd, names.next().unwrap_or(UNNAMED).to_owned()));
-        Inherited { sockets: sockets.collect(), taken: Vec::new() }
+        let (kept, sockets) = sockets.partition(|(_, name): &(RawFd, String)| name.starts_with(KEPT));
+        Inherited { sockets, kept, taken: Vec::new() }
     }
 
     /// All names, in order, repeats included.
@@ -55,6 +58,19 @@ impl Inherited {
             return Err(missing(&address));
         }
         fds.into_iter().map(|fd| self.take(fd, &address)).collect()
+    }
+
+    /// The names under which something was kept for us.
+    pub(crate) fn kept_names(&self) -> impl Iterator<Item = String> + '_ {
+        self.kept.iter().map(|(_, name)| name.clone())
+    }
+
+    /// The sockets that were kept under a name which this question is true for, each with its name; nobody else gets them.
+    pub(crate) fn take_kept(&mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<(OwnedFd, String)> {
+        let (wanted, others) = std::mem::take(&mut self.kept).into_iter().partition(|(_, name)| is_wanted(name));
+        self.kept = others;
+        let wanted: Vec<(RawFd, String)> = wanted;
+        wanted.into_iter().filter_map(|(number, name)| Some((sys::inherited_fd(number)?, name))).collect()
     }
 
     /// The socket with this number.
@@ -84,9 +100,17 @@ fn missing(address: &str) -> ListenError {
     ListenError::new(address, Attempt::Inherit, Errno::BADF.into())
 }
 
-/// Removes LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES from our environment. At start only, while there is one thread.
+/// Removes what systemd has said to us alone (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)) from our environment. At start only, while there is one thread.
 pub fn forget_environment() {
-    sys::remove_variables(&["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"]);
+    sys::remove_variables(&[
+        "LISTEN_PID",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "LISTEN_PIDFDID",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    ]);
 }
 
 #[cfg(test)]

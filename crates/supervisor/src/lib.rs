@@ -25,6 +25,7 @@ mod leftovers;
 mod links;
 pub mod listen_error;
 pub mod listener;
+mod manager;
 mod memory;
 mod notify;
 mod orders;

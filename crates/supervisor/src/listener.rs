@@ -18,6 +18,8 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, Soc
 
 use crate::listen_error::{Attempt, ListenError};
 
+/// How the names of what is kept for a later life begin.
+pub(crate) const KEPT: &str = "steadfast-kept-";
 /// sun_path has 108 bytes with its NUL.
 const UNIX_PATH_MAX: usize = 107;
 
@@ -98,6 +100,48 @@ impl Listener {
         Ok(Listener { fd, address: text, inode, bound: None, local })
     }
 
+    /// Takes back a unix socket that was kept since an earlier life of ours, if the path still leads to it; gives it the bits
+    /// of `spec`.
+    pub fn restore_unix(fd: OwnedFd, name: &str, spec: &UnixSpec) -> Option<Listener> {
+        let path = SocketPath::of(&spec.path, &fs::symlink_metadata(&spec.path).ok()?);
+        if keepsake_of_path(&path) != name {
+            return None;
+        }
+        let listener = Listener::adopt(fd, &format!("unix:{}", spec.path.display())).ok()?;
+        std::os::unix::fs::lchown(&spec.path, spec.uid, spec.gid).ok()?;
+        rustix::fs::chmod(&spec.path, Mode::from_raw_mode(spec.mode & 0o7777)).ok()?;
+        rustix::net::listen(&listener.fd, backlog_of(spec.backlog)).ok()?;
+        Some(Listener { bound: Some((spec.clone(), path)), ..listener })
+    }
+
+    /// Takes back a TCP socket that was kept since an earlier life of ours, if it is of this address.
+    pub fn restore_tcp(fd: OwnedFd, address: SocketAddr, backlog: u32) -> Option<Listener> {
+        let listener = Listener::adopt(fd, &address.to_string()).ok().filter(|kept| kept.local == Some(address))?;
+        rustix::net::listen(&listener.fd, backlog_of(backlog)).ok()?;
+        Some(listener)
+    }
+
+    /// Whether a keepsake of this name may be of this path.
+    pub fn may_be_of_path(name: &str, path: &Path) -> bool {
+        let hash = format!("{KEPT}{:016x}-", fnv(path.as_os_str().as_encoded_bytes()));
+        name.starts_with(&hash)
+    }
+
+    /// Whether a keepsake of this name is of this address.
+    pub fn is_of_address(name: &str, address: SocketAddr) -> bool {
+        name == keepsake_of_address(address)
+    }
+
+    /// The name under which somebody may keep it for a later life of ours; `None` for one that is not ours to keep.
+    pub fn keepsake(&self) -> Option<String> {
+        match (&self.bound, self.local) {
+            (Some((_, path)), _) => Some(keepsake_of_path(path)),
+            // Adopted ones are kept by whoever has made them.
+            (None, Some(local)) if local.to_string() == self.address => Some(keepsake_of_address(local)),
+            (None, _) => None,
+        }
+    }
+
     /// Takes a socket that somebody else has bound, if it is a listening stream socket.
     pub fn adopt(fd: OwnedFd, name: &str) -> Result<Listener, ListenError> {
         let failed = |errno: Errno| ListenError::new(name, Attempt::Adopt, errno.into());
@@ -176,6 +220,21 @@ impl SocketPath {
     pub fn still_ours(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|now| SocketPath::of(&self.path, &now) == *self)
     }
+}
+
+/// Names the path, by a hash, and which file it was: another one of that name is not this socket's.
+fn keepsake_of_path(path: &SocketPath) -> String {
+    format!("{}{:016x}-{:x}-{:x}", KEPT, fnv(path.path.as_os_str().as_encoded_bytes()), path.device, path.inode)
+}
+
+/// A name in systemd's fd store has no colon.
+fn keepsake_of_address(address: SocketAddr) -> String {
+    format!("{KEPT}{}", address.to_string().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "_"))
+}
+
+/// FNV-1a: enough to tell some paths apart, and the file decides.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {

@@ -9,6 +9,7 @@ use crate::events::kind::Kind;
 use crate::forks;
 use crate::front::{process, settings, tell};
 use crate::leaving;
+use crate::manager;
 use crate::report;
 use crate::shell::Shell;
 use crate::start::{self, Seat};
@@ -104,6 +105,6 @@ fn leave(shell: &mut Shell, pool: PoolId) {
         None => "nothing has served for a minute".to_owned(),
     };
     shell.emit(Event::new(Kind::SupervisorStopping).reason(reason));
-    shell.notify.stopping();
+    manager::stopping(shell);
     tell::stop(shell);
 }

@@ -107,7 +107,8 @@ fn start(options: Options) -> Result<(Supervisor, File), Failure> {
     let signals = Signals::install().map_err(failed("receive signals"))?;
     let inherited = Inherited::from_environment();
     close_inherited_on_exec().map_err(failed("mark inherited fds close-on-exec"))?;
-    let notify = Notify::from_environment();
+    let mut notify = Notify::from_environment();
+    notify.found(inherited.kept_names());
     forget_environment();
     let nofile = raise_nofile();
     become_subreaper().map_err(failed("become the reaper of orphans"))?;
@@ -129,6 +130,8 @@ fn start(options: Options) -> Result<(Supervisor, File), Failure> {
     };
     let server = serve(&control, &shell)?;
     let plans = plan(&mut shell, &mut source, &loaded, None).inspect_err(|_| server.unlink())?;
+    // What nobody wants any more is closed; the first turn has the store forget it.
+    drop(source.inherited.take_kept(|_| true));
     shell.emit(Event::new(Kind::SupervisorStarted).pid(shell.host.pid));
     watch_control(&mut shell, &server);
     commit(&mut shell, plans, None);
@@ -195,6 +198,7 @@ pub(crate) fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathB
         unsettled: BTreeSet::new(),
         front: Front::new(runtime_dir),
         notify,
+        is_news: false,
         is_stopping: false,
         is_finished: false,
         exit: 0,

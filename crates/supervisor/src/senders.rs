@@ -7,6 +7,7 @@ use crate::deaths;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
 use crate::front::tell;
+use crate::manager;
 use crate::shell::Shell;
 use crate::signals::{Received, Sig};
 
@@ -69,7 +70,7 @@ fn stop(shell: &mut Shell, signal: Sig) {
 pub(crate) fn begin_stop(shell: &mut Shell, why: &str) {
     if !std::mem::replace(&mut shell.is_stopping, true) {
         shell.emit(Event::new(Kind::SupervisorStopping).reason(why));
-        shell.notify.stopping();
+        manager::stopping(shell);
         tell::stop(shell);
         shell.facts.push_back(Fact::ShutdownRequested);
     }

@@ -130,6 +130,8 @@ pub(crate) struct Shell {
     pub(crate) front: Front,
     /// The service manager.
     pub(crate) notify: Notify,
+    /// Something has happened that the service manager may be told.
+    pub(crate) is_news: bool,
     /// The end is near, and it was asked for.
     pub(crate) is_stopping: bool,
     /// `Finish` has come.
@@ -147,6 +149,7 @@ impl Shell {
     /// Tells people.
     pub(crate) fn emit(&mut self, event: Event) {
         let at = self.moment();
+        self.is_news |= event.kind.is_of_state();
         self.log.emit(at, event);
     }
 

@@ -88,14 +88,23 @@ pub(crate) fn open(
 
 fn make(inherited: &mut Inherited, listen: &Listen, made: &Made) -> Result<Vec<Listener>, ListenError> {
     Ok(match listen {
-        Listen::Unix(path) => vec![Listener::bind_unix(&UnixSpec {
-            path: made.path.clone().unwrap_or_else(|| path.clone()),
-            mode: made.mode,
-            uid: made.owner.0,
-            gid: made.owner.1,
-            backlog: made.backlog,
-        })?],
-        Listen::Tcp(address) | Listen::Http(address) => vec![Listener::bind_tcp(*address, made.backlog)?],
+        Listen::Unix(path) => {
+            let spec = UnixSpec {
+                path: made.path.clone().unwrap_or_else(|| path.clone()),
+                mode: made.mode,
+                uid: made.owner.0,
+                gid: made.owner.1,
+                backlog: made.backlog,
+            };
+            let kept = inherited.take_kept(|name| Listener::may_be_of_path(name, &spec.path));
+            let restored = kept.into_iter().find_map(|(fd, name)| Listener::restore_unix(fd, &name, &spec));
+            vec![restored.map_or_else(|| Listener::bind_unix(&spec), Ok)?]
+        }
+        Listen::Tcp(address) | Listen::Http(address) => {
+            let kept = inherited.take_kept(|name| Listener::is_of_address(name, *address));
+            let restored = kept.into_iter().find_map(|(fd, _)| Listener::restore_tcp(fd, *address, made.backlog));
+            vec![restored.map_or_else(|| Listener::bind_tcp(*address, made.backlog), Ok)?]
+        }
         Listen::Fd(number) => vec![inherited.take_fd(*number)?],
         Listen::Systemd(name) => inherited.take_systemd(name)?,
     })

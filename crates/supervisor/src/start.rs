@@ -11,6 +11,7 @@ use crate::children::kill_with_group;
 use crate::front::private::Private;
 use crate::front::{settings, tell};
 use crate::listener::Listener;
+use crate::manager;
 use crate::poller::{Interest, Token};
 use crate::pools::{Generation, Plan, Socket};
 use crate::readiness;
@@ -44,7 +45,7 @@ pub(crate) fn close_unused(shell: &mut Shell, before: &[Socket]) {
     let kept = shell.pools.sockets();
     for socket in before.iter().filter(|socket| kept.iter().all(|other| other.id != socket.id)) {
         shell.poller.remove(&*socket.listener.borrow());
-        socket.listener.borrow().unlink();
+        manager::let_go(shell, socket);
     }
 }
 

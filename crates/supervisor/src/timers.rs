@@ -38,6 +38,12 @@ pub(crate) enum Timer {
     FrontOutput,
     /// The front must have left.
     FrontLast,
+    /// Tell the service manager that we live.
+    Watchdog,
+    /// Ask the service manager for more time.
+    Patience,
+    /// Tell the service manager what found no room.
+    Unsaid,
     /// The status that a control connection waits for is given without the front's word.
     Report(u64),
 }

@@ -24,6 +24,7 @@ use crate::front::reports::Reports;
 use crate::front::{adopt, hear, process};
 use crate::leaving;
 use crate::leftovers;
+use crate::manager;
 use crate::memory;
 use crate::orders;
 use crate::poller::{Interest, Token};
@@ -77,6 +78,7 @@ impl Supervisor {
     /// Turns until everything has stopped. The exit code.
     pub(crate) fn run(mut self) -> u8 {
         let mut ready = Vec::new();
+        manager::begin(&mut self.shell);
         // What was configured is told before anything is waited for.
         self.is_hurried = true;
         while !self.shell.is_finished {
@@ -117,6 +119,7 @@ impl Supervisor {
         self.waits.tell(&mut self.shell, &mut self.server);
         self.reports.tell(&mut self.shell, &self.policy, &mut self.server, self.source.version());
         self.is_hurried |= self.followers.tell(&mut self.shell, &mut self.server);
+        manager::tell(&mut self.shell, &self.policy);
         self.write();
     }
 
@@ -214,6 +217,10 @@ impl Supervisor {
                 Timer::FrontOutput => process::rested(shell),
                 Timer::FrontLast => process::last_overdue(shell),
                 Timer::Report(connection) => self.reports.overdue(connection),
+                Timer::Watchdog => manager::alive(shell),
+                Timer::Patience => manager::ask_for_patience(shell),
+                // The end of the turn tries.
+                Timer::Unsaid => {}
             }
         }
         self.is_hurried = true;
@@ -259,7 +266,7 @@ impl Supervisor {
     fn end(mut self) -> u8 {
         leftovers::end_all();
         for socket in self.shell.pools.sockets() {
-            socket.listener.borrow().unlink();
+            manager::let_go(&self.shell, &socket);
         }
         // What cannot be removed is removed at the next start.
         let _ = self.shell.front.rooms.clear();

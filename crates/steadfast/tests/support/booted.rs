@@ -1,13 +1,14 @@
 //! A machine in a box: a real systemd and journald, over a throw-away overlay of this machine's own root.
 //!
 //! It takes a second to boot, and ends with its test, however that ends. What the test has built is there under its own
-//! path, and so is the scene; everything else that is written inside is gone afterwards.
+//! path, and so are the scene and the programs of the tests; everything else that is written inside is gone afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use super::apps;
 use super::conditions::is_within;
 use super::daemon::{STEADFAST, is_root};
 use super::scene::Scene;
@@ -47,13 +48,15 @@ impl Booted {
         let log = scene.join("booted.log");
         let output = fs::File::create(&log).map_err(|error| error.to_string())?;
         let program = Path::new(STEADFAST).parent().expect("it is in a directory");
+        let worker = apps::worker();
+        let apps = Path::new(&worker).parent().expect("they are in a directory");
         let nspawn = Command::new("setpriv")
             // Whoever kills this test kills the box.
             .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "bash"])
             .arg(script)
             .arg(&cgroup)
             .arg("box")
-            .args([scene.path(), program])
+            .args([scene.path(), program, apps])
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file"))
             .stderr(output)

@@ -150,6 +150,11 @@ impl Kind {
         matches!(self, Kind::SupervisorRefused | Kind::SupervisorReloaded) || self.name().starts_with("generation-")
     }
 
+    /// Whether it tells of a pool as a whole or of us all, and not of one worker or one request.
+    pub fn is_of_state(self) -> bool {
+        ["pool-", "generation-", "breaker-", "supervisor-"].iter().any(|begin| self.name().starts_with(begin))
+    }
+
     /// Whether the ring remembers it: a worker's own lines would push everything else out.
     pub fn is_remembered(self) -> bool {
         !matches!(self, Kind::WorkerOutput | Kind::FrontOutput)

@@ -15,6 +15,7 @@ use crate::front::judge;
 use crate::front::settings;
 use crate::front::state::Asked;
 use crate::leaving;
+use crate::manager;
 use crate::poller::{Interest, Token};
 use crate::shell::Shell;
 use crate::timers::Timer;
@@ -310,10 +311,10 @@ pub(crate) fn stop(shell: &mut Shell) {
     let longest = shell.pools.iter().filter_map(|pool| settings::stop_timeout(&pool.plan.config)).max();
     let within = longest.map_or(Duration::ZERO, |longest| longest - (longest / 4).min(Duration::from_secs(1)));
     shell.timers.clear(Timer::FrontStart);
-    // Whoever comes from now on finds nobody; whoever has come is still let in by the front, and served.
+    // Whoever comes from now on finds nobody, or who comes after us; whoever has come is still let in by the front, and served.
     for pool in shell.pools.iter().filter(|pool| settings::is_queued(&pool.plan.config)) {
         for socket in &pool.plan.sockets {
-            socket.listener.borrow().unlink();
+            manager::let_go(shell, socket);
         }
     }
     leave(shell, within);
