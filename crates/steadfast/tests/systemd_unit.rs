@@ -132,7 +132,7 @@ fn failures(report: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn a_unit_that_starts_serves_and_survives() {
+fn faults_048_080_081_090_a_unit_that_starts_serves_and_survives() {
     let scene = Scene::new();
     let booted = match installed(&scene, SITE) {
         Ok(booted) => booted,

@@ -164,6 +164,15 @@ impl Procfs {
         decimal(text.split(|&byte| byte == b' ').nth(1)?)?.checked_mul(page)
     }
 
+    /// Resident bytes that are no file's and in no shared segment: what `fork` shares is among them. Everybody may read that.
+    pub fn anonymous(&mut self, pid: Pid) -> Option<u64> {
+        let page = u64::try_from(rustix::param::page_size()).ok()?;
+        let text = self.read(pid, "statm")?;
+        let mut numbers = text.split(|&byte| byte == b' ').skip(1).map_while(decimal);
+        let (resident, shared) = (numbers.next()?, numbers.next()?);
+        resident.saturating_sub(shared).checked_mul(page)
+    }
+
     /// Resident, proportional and private bytes: the kernel walks all pages for it.
     pub fn memory(&mut self, pid: Pid) -> Option<Memory> {
         let text = self.read(pid, "smaps_rollup")?;
@@ -400,6 +409,8 @@ mod tests {
         assert!(io.wchar >= 6 && io.rchar > 1000 && io.syscr > 5 && io.syscw >= 1, "{io:?}");
         let memory = procfs.memory(pid).expect("memory");
         assert!(memory.private > 8_000_000 && memory.pss >= memory.private && memory.rss >= memory.pss, "{memory:?}");
+        let anonymous = procfs.anonymous(pid_of(&child)).expect("statm");
+        assert!(anonymous > 8_000_000 && anonymous < memory.rss, "{anonymous} of {memory:?}");
         assert!(procfs.rss(pid).expect("rss") > 8_000_000);
         assert_eq!(procfs.ppid(pid), Some(std::process::id()));
         assert!(procfs.start_time(pid).expect("start") > 0);
