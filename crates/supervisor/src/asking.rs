@@ -81,6 +81,7 @@ pub(crate) fn ask(
         nofile: Nofile { soft_before: maximum, hard: maximum },
         pass: Pass::Stdin(connection.as_fd()),
         link: None,
+        group: None,
     };
     spawn(&spec).map_err(|error| error.message())
 }

@@ -102,7 +102,7 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
     let (execute, _) = pins.execute(false);
     let spawned =
-        launch.start(&pins, &execute, &sockets, raise_nofile(), Role::Worker).map_err(|error| error.message())?;
+        launch.start(&pins, &execute, &sockets, raise_nofile(), Role::Worker, None).map_err(|error| error.message())?;
     Ok(Trial {
         spawned,
         socket: private.0.join(format!("{}-0", pool.name)),

@@ -9,6 +9,7 @@ use steadfast_policy::ids::{PoolId, WorkerId, ZygoteId};
 
 use crate::asking;
 use crate::children::{Ended, Kill, Pid, ended, ended_pid, is_of_our_session, next_dead, reap, reap_pid, signal_group};
+use crate::containment;
 use crate::evidence;
 use crate::forks;
 use crate::front::private::Private;
@@ -55,7 +56,7 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
         pool.ready.remove(&id);
         pool.members.remove(&id);
     }
-    let (exit, oom) = bury(shell, &worker.pidfd);
+    let (exit, oom) = bury(shell, speaker, &worker.pidfd);
     asking::cancel(shell, id);
     let Worker { voice, queued, trial, pool, .. } = *worker;
     trial.iter().for_each(Private::unlink);
@@ -72,15 +73,19 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     }
 }
 
-/// Reaps a process that has ended: how, and whether an OOM counter explains it.
-pub(crate) fn bury(shell: &mut Shell, pidfd: &OwnedFd) -> (Exit, bool) {
+/// Reaps a process that has ended, and ends what it has left in its control group: how it ended, and whether an OOM
+/// counter explains it.
+pub(crate) fn bury(shell: &mut Shell, speaker: Speaker, pidfd: &OwnedFd) -> (Exit, bool) {
+    // The group tells only as long as it is there.
+    let is_oom = is_explained(shell, speaker);
     let exit = match reap(pidfd.as_fd()) {
         Ok(Some(Ended::Code(code))) => Exit::Code(code),
         Ok(Some(Ended::Signal { number, .. })) => Exit::Signal(number),
         // Somebody else has reaped it: how it ended is lost, and nobody is blamed for it.
         Ok(None) | Err(_) => Exit::Signal(SIGKILL),
     };
-    (exit, is_oom(shell, exit))
+    containment::close(shell, speaker);
+    (exit, exit == Exit::Signal(SIGKILL) && is_oom)
 }
 
 impl Corpse {
@@ -115,7 +120,7 @@ pub(crate) fn zygote_died(shell: &mut Shell, id: ZygoteId) {
     };
     shell.timers.clear(Timer::Output(speaker));
     shell.timers.clear(Timer::ZygoteLeave(id));
-    let (exit, oom) = bury(shell, &zygote.pidfd);
+    let (exit, oom) = bury(shell, speaker, &zygote.pidfd);
     let Zygote { pool, generation, files, retry_after, voice, orders, condemned, is_broken, is_unavailable, .. } =
         *zygote;
     let mut corpse = Corpse::of(pid, voice, exit, pool);
@@ -145,11 +150,17 @@ fn is_direct(shell: &Shell, id: WorkerId) -> bool {
     shell.workers.get(id).is_some_and(|worker| worker.queued.is_none())
 }
 
-/// The kernel's counter is read at each death, so that an OOM kill long ago does not explain the next `kill -9`.
-fn is_oom(shell: &mut Shell, exit: Exit) -> bool {
+/// Whether a kill for memory may explain this process' end: the kernel in its own group (cgroups(7),
+/// `memory.events`), or where groups are not counted anywhere on this machine; or systemd-oomd, which kills whole groups.
+/// What counts for more than this process is read at each death, so that a kill long ago does not explain the next
+/// `kill -9`.
+fn is_explained(shell: &mut Shell, of: Speaker) -> bool {
     let now = shell.procfs.oom_kills();
     let before = std::mem::replace(&mut shell.oom_kills, now);
-    exit == Exit::Signal(SIGKILL) && before.zip(now).is_some_and(|(before, now)| now > before)
+    let has_machine = before.zip(now).is_some_and(|(before, now)| now > before);
+    let has_kernel = shell.cgroups.oom_kills(of).map_or(has_machine, |kills| kills > 0);
+    let has_oomd = shell.cgroups.has_grown();
+    has_kernel || has_oomd || shell.cgroups.is_killed_by_oomd(of)
 }
 
 /// The worker that this process asks its verify request.

@@ -15,6 +15,7 @@ use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId, ZygoteId};
 use steadfast_proto::link::{self, Fork, ToWorker};
 
 use crate::children::{Kill, Pid, signal};
+use crate::containment;
 use crate::doors::Entered;
 use crate::front::private::Private;
 use crate::front::settings;
@@ -74,13 +75,14 @@ pub(crate) fn forked(shell: &mut Shell, id: ZygoteId, slot: u32, pid: u32) {
     let worker = order.worker;
     match identify(shell, pool, generation, parent, pid) {
         Ok((pid, pidfd)) => {
+            containment::receive(shell, Speaker::Worker(worker), pool, pid);
             let Order { doors, is_trial, .. } = order;
             let Entered { stdout, stderr, link, has_stranger } = doors.enter(pid);
             if has_stranger {
                 links::nonsense(shell, Speaker::Zygote(id), "another process than the new worker connected its link");
             }
             let private = private(shell, pool, generation, worker, &pidfd, is_trial);
-            let spawned = Spawned { pid, pidfd, stdout, stderr, link };
+            let spawned = Spawned { pid, pidfd, stdout, stderr, link, outside: None };
             let newcomer = Newcomer { worker, pool, slot: SlotId(slot), generation, files, is_trial };
             start::welcome(shell, newcomer, spawned, private);
         }

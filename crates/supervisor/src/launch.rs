@@ -119,7 +119,7 @@ impl Launch {
         Pins::take(directory, program, &files).map_err(|(path, error)| cannot("execute", &path, error))
     }
 
-    /// Starts one process on `sockets`. The error says what was tried.
+    /// Starts one process on `sockets`, in the control group if there is one. The error says what was tried.
     pub(crate) fn start(
         &self,
         pins: &Pins,
@@ -127,6 +127,7 @@ impl Launch {
         sockets: &[BorrowedFd<'_>],
         nofile: Nofile,
         role: Role,
+        group: Option<BorrowedFd<'_>>,
     ) -> Result<Spawned, SpawnError> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let pass = match (self.pass, sockets) {
@@ -150,6 +151,7 @@ impl Launch {
             nofile,
             pass,
             link: Some(role),
+            group,
         })
     }
 }

@@ -120,7 +120,8 @@ pub(crate) fn terminate(shell: &mut Shell, id: WorkerId) {
     send(shell, id, Kill::Term);
 }
 
-/// SIGKILL to the worker and its group. The worker is unreaped, so its pid and its group are its own.
+/// SIGKILL to the worker and its process group, and to all in its control group. The worker is unreaped, so its pid and its
+/// group are its own.
 pub(crate) fn kill(shell: &mut Shell, id: WorkerId) {
     if shell.workers.get(id).is_some_and(|worker| worker.ready.is_none()) {
         links::note_late(shell, Speaker::Worker(id), "");
@@ -129,6 +130,7 @@ pub(crate) fn kill(shell: &mut Shell, id: WorkerId) {
     if let Some(worker) = shell.workers.get(id) {
         let _ = signal_group(worker.pid, Kill::Kill);
     }
+    shell.cgroups.kill(Speaker::Worker(id));
 }
 
 fn send(shell: &mut Shell, id: WorkerId, what: Kill) {

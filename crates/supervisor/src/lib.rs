@@ -3,12 +3,15 @@
 mod accusations;
 mod asking;
 pub mod boot;
+mod cgroups;
 mod child;
 pub mod children;
 mod clock;
 mod connections;
+mod containment;
 mod control;
 mod deaths;
+mod delegation;
 mod doors;
 pub mod environment;
 pub mod events;

@@ -10,8 +10,10 @@ use steadfast_config::types::{Log as LogTo, LogLevel};
 use steadfast_policy::policy::Policy;
 use steadfast_policy::time::Instant;
 
+use crate::cgroups::Cgroups;
 use crate::children::{Nofile, become_subreaper, close_inherited_on_exec, raise_nofile};
 use crate::clock::Clock;
+use crate::containment;
 use crate::control::followers::Followers;
 use crate::control::server::{Server, spare};
 use crate::control::waits::Waits;
@@ -123,6 +125,7 @@ fn start(options: Options) -> Result<(Supervisor, File), Failure> {
     let (seed, recording) = begin_recording(record.as_deref())?;
     let log = Log::open(format(loaded.config.supervisor.log), level(loaded.config.supervisor.log_level));
     let mut shell = shell(log, notify, nofile, source.runtime_dir.clone())?;
+    containment::begin(&mut shell);
     shell.poller.add(&signals, Token::Signals, Interest::Read).map_err(failed("hear signals"))?;
     let control = match control {
         Some(path) => source.directory.join(path),
@@ -199,6 +202,7 @@ pub(crate) fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathB
         front: Front::new(runtime_dir),
         notify,
         is_news: false,
+        cgroups: Cgroups::default(),
         is_stopping: false,
         is_finished: false,
         exit: 0,

@@ -8,6 +8,7 @@ use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::{GenerationId, PoolId, WorkerId};
 use steadfast_policy::time::Instant;
 
+use crate::cgroups::Cgroups;
 use crate::children::Nofile;
 use crate::clock::Clock;
 use crate::doors::Halls;
@@ -132,6 +133,8 @@ pub(crate) struct Shell {
     pub(crate) notify: Notify,
     /// Something has happened that the service manager may be told.
     pub(crate) is_news: bool,
+    /// The control groups of workers and zygotes.
+    pub(crate) cgroups: Cgroups,
     /// The end is near, and it was asked for.
     pub(crate) is_stopping: bool,
     /// `Finish` has come.

@@ -49,6 +49,8 @@ pub struct WorkerSpec<'a> {
     pub pass: Pass<'a>,
     /// Make a link, and set STEADFAST_LINK and STEADFAST_ROLE.
     pub link: Option<Role>,
+    /// The control group (of the second kind) in which it begins, by an fd of its directory; `None` is ours.
+    pub group: Option<BorrowedFd<'a>>,
 }
 
 /// A user, a group and all supplementary groups.
@@ -131,6 +133,8 @@ pub struct Spawned {
     pub stderr: OwnedFd,
     /// Our end of its link.
     pub link: Option<OwnedFd>,
+    /// Why it is not in the control group where it should be.
+    pub outside: Option<io::Error>,
 }
 
 /// How long fork and exec may take: only a file system that hangs takes longer than milliseconds.
@@ -167,7 +171,7 @@ pub fn spawn(spec: &WorkerSpec<'_>) -> Result<Spawned, SpawnError> {
         image: &mut image,
         report: ends.report.1.as_fd(),
     };
-    let raw = sys::fork(|| child::run(plan)).map_err(failed(Step::Fork))?;
+    let (raw, outside) = sys::fork(spec.group, || child::run(plan)).map_err(failed(Step::Fork))?;
     let pid = Pid::new(raw).ok_or_else(|| SpawnError::new(Step::Fork, libc::ESRCH, spec.program))?;
     let pidfd = match rustix::process::pidfd_open(pid.raw(), PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
@@ -194,7 +198,7 @@ pub fn spawn(spec: &WorkerSpec<'_>) -> Result<Spawned, SpawnError> {
             return Err(SpawnError::new(Step::Execute, errno.raw_os_error(), spec.program));
         }
     }
-    Ok(Spawned { pid, pidfd, stdout: stdout.0, stderr: stderr.0, link: link.map(|(ours, _)| ours) })
+    Ok(Spawned { pid, pidfd, stdout: stdout.0, stderr: stderr.0, link: link.map(|(ours, _)| ours), outside })
 }
 
 fn errno_of(error: &io::Error) -> i32 {

@@ -49,6 +49,7 @@ impl Case {
             nofile: NOFILE,
             pass: Pass::Nothing,
             link: None,
+            group: None,
         }
     }
 }

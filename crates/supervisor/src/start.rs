@@ -8,6 +8,7 @@ use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
 use steadfast_proto::link::Role;
 
 use crate::children::kill_with_group;
+use crate::containment;
 use crate::front::private::Private;
 use crate::front::{settings, tell};
 use crate::listener::Listener;
@@ -67,7 +68,7 @@ pub(crate) fn start(shell: &mut Shell, seat: Seat) {
             Given::Placeholder(_) | Given::Public => None,
         };
         // Our own copy closes there: a listener that outlives its worker would take connections for nobody.
-        match spawn(shell, pool, generation, Role::Worker, given) {
+        match spawn(shell, pool, generation, Speaker::Worker(worker), given) {
             Ok((spawned, files)) => Ok((spawned, files, private)),
             Err(why) => {
                 private.iter().for_each(Private::unlink);
@@ -166,11 +167,16 @@ pub(crate) fn spawn(
     shell: &mut Shell,
     pool: PoolId,
     generation: GenerationId,
-    role: Role,
+    speaker: Speaker,
     given: Given,
 ) -> Result<(Spawned, Files), Failed> {
     let program = |message: String| Failed { message, fault: SpawnFault::Program, files: Files::Noted };
     let nofile = shell.host.nofile;
+    let role = match speaker {
+        Speaker::Worker(_) => Role::Worker,
+        Speaker::Zygote(_) => Role::Zygote,
+    };
+    let group = containment::make(shell, speaker, pool);
     let pool = shell.pools.get_mut(pool).ok_or_else(|| program("the pool is gone".to_owned()))?;
     let is_superseded = pool.is_superseded(generation);
     let made_of = pool.generations.get_mut(&generation).ok_or_else(|| program("the generation is gone".to_owned()))?;
@@ -189,16 +195,21 @@ pub(crate) fn spawn(
         Given::Placeholder(socket) if !is_public => vec![socket.as_fd()],
         Given::Placeholder(_) | Given::Public => public.iter().map(|listener| listener.as_fd()).collect(),
     };
-    let started = plan.launch.start(pins, &execute, &sockets, nofile, role);
-    started.map(|spawned| (spawned, files)).map_err(|error| {
+    let started = plan.launch.start(pins, &execute, &sockets, nofile, role, group.as_ref().map(AsFd::as_fd));
+    let mut spawned = started.map_err(|error| {
         let fault = if error.is_host() { SpawnFault::Host } else { SpawnFault::Program };
         Failed { message: error.message(), fault, files }
-    })
+    })?;
+    drop(public);
+    if let Some(error) = spawned.outside.take() {
+        containment::outside(shell, speaker, spawned.pid, &error);
+    }
+    Ok((spawned, files))
 }
 
 /// Hears a new process from now on. The error is for people.
 pub(crate) fn hear(shell: &Shell, speaker: Speaker, spawned: &Spawned) -> Result<(), String> {
-    let Spawned { pid, pidfd, stdout, stderr, link } = spawned;
+    let Spawned { pid, pidfd, stdout, stderr, link, .. } = spawned;
     let poller = &shell.poller;
     let heard = poller
         .add(pidfd, Token::Exit(speaker), Interest::Read)
@@ -245,6 +256,7 @@ fn register(shell: &mut Shell, new: Newcomer, spawned: Spawned, private: Option<
 
 /// There is no such worker and never was.
 pub(crate) fn failed(shell: &mut Shell, worker: WorkerId, pool: PoolId, why: Failed) {
+    containment::close(shell, Speaker::Worker(worker));
     if let Some(pool) = shell.pools.get_mut(pool)
         && why.fault == SpawnFault::Host
     {

@@ -46,6 +46,8 @@ pub(crate) enum Timer {
     Unsaid,
     /// The status that a control connection waits for is given without the front's word.
     Report(u64),
+    /// Try again to remove the control groups whose processes were killed.
+    Groups,
 }
 
 /// The set.

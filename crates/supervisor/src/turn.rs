@@ -13,6 +13,7 @@ use steadfast_policy::policy::Policy;
 use steadfast_proto::control::{Answer, Request};
 
 use crate::asking;
+use crate::containment;
 use crate::control::followers::Followers;
 use crate::control::server::Server;
 use crate::control::verbs::{self, Reaction};
@@ -221,6 +222,7 @@ impl Supervisor {
                 Timer::Patience => manager::ask_for_patience(shell),
                 // The end of the turn tries.
                 Timer::Unsaid => {}
+                Timer::Groups => containment::sweep(shell),
             }
         }
         self.is_hurried = true;
@@ -265,6 +267,7 @@ impl Supervisor {
 
     fn end(mut self) -> u8 {
         leftovers::end_all();
+        self.shell.cgroups.end();
         for socket in self.shell.pools.sockets() {
             manager::let_go(&self.shell, &socket);
         }

@@ -7,9 +7,10 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with};
 use steadfast_policy::event::{Event as Fact, Files, SpawnFault, ZygoteEnd};
 use steadfast_policy::ids::{GenerationId, PoolId, ZygoteId};
-use steadfast_proto::link::{self, Role, ToWorker};
+use steadfast_proto::link::{self, ToWorker};
 
 use crate::children::{Kill, kill_with_group, signal};
+use crate::containment;
 use crate::links;
 use crate::poller::{Interest, Token};
 use crate::shell::{Corpse, Shell};
@@ -24,6 +25,7 @@ const WORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Starts one, and answers at once if that fails.
 pub(crate) fn start(shell: &mut Shell, id: ZygoteId, pool: PoolId, generation: GenerationId) {
     if let Err(Failed { message, fault, files }) = try_start(shell, id, pool, generation) {
+        containment::close(shell, Speaker::Zygote(id));
         let word = Word { code: None, name: None, message: Some(message) };
         shell.corpses.insert(Speaker::Zygote(id), Corpse { word: Some(word), ..Corpse::default() });
         let end = match fault {
@@ -42,7 +44,7 @@ fn try_start(shell: &mut Shell, id: ZygoteId, pool: PoolId, generation: Generati
         fault: SpawnFault::Host,
         files: Files::Noted,
     })?;
-    let (spawned, files) = start::spawn(shell, pool, generation, Role::Zygote, Given::Placeholder(placeholder))?;
+    let (spawned, files) = start::spawn(shell, pool, generation, Speaker::Zygote(id), Given::Placeholder(placeholder))?;
     let speaker = Speaker::Zygote(id);
     start::hear(shell, speaker, &spawned).map_err(|message| {
         kill_with_group(spawned.pid, spawned.pidfd.as_fd());
@@ -164,6 +166,7 @@ pub(crate) fn kill(shell: &mut Shell, id: ZygoteId) {
 fn end(shell: &Shell, id: ZygoteId) {
     if let Some(zygote) = shell.zygotes.get(id) {
         kill_with_group(zygote.pid, zygote.pidfd.as_fd());
+        shell.cgroups.kill(Speaker::Zygote(id));
     }
 }
 

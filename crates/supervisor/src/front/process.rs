@@ -115,6 +115,7 @@ fn try_start(shell: &mut Shell) -> Result<(), String> {
         nofile: Nofile { soft_before: hard, hard },
         pass: Pass::Channel(theirs.as_fd()),
         link: None,
+        group: None,
     })
     .map_err(|error| error.message())?;
     let number = shell.front.lives + 1;
