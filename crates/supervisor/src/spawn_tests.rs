@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -412,4 +413,34 @@ fn our_ends_do_not_block_and_the_workers_do() {
     }
     assert_eq!(read_all(&spawned.stdout), "0000");
     wait(&spawned);
+}
+
+/// Where control groups of the second kind can be made here.
+fn second_kind() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    fields.find(|fields| fields.get(2) == Some(&"cgroup2")).map(|fields| PathBuf::from(fields[1]))
+}
+
+#[test]
+fn a_process_begins_in_its_control_group() {
+    let name = format!("steadfast-test-spawn-{}", std::process::id());
+    let Some(group) = second_kind().map(|root| root.join(&name)).filter(|group| fs::create_dir(group).is_ok()) else {
+        let reason = "no control group of the second kind can be made here";
+        let _unheard = writeln!(std::io::stderr(), "SKIPPED a_process_begins_in_its_control_group: {reason}");
+        return;
+    };
+    let case = Case::shell("grep ^0:: /proc/self/cgroup");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&group, flags, Mode::empty()).expect("it is there");
+    let inside = run(&WorkerSpec { group: Some(directory.as_fd()), ..case.spec() });
+    let is_removed = fs::remove_dir(&group);
+    assert!(inside.0.trim_end().ends_with(&name), "{inside:?}");
+    is_removed.expect("all that was in it has been reaped");
+    // A group that is no more refuses everybody.
+    let spawned = spawn(&WorkerSpec { group: Some(directory.as_fd()), ..case.spec() }).expect("it runs without");
+    let refusal = spawned.outside.as_ref().and_then(Errno::from_io_error);
+    // By the version of the kernel.
+    assert!(matches!(refusal, Some(Errno::NOENT | Errno::NODEV)), "{refusal:?}");
+    assert_eq!(wait(&spawned), Ended::Code(0));
 }
