@@ -309,7 +309,7 @@ fn fault_005_hangs_before_ready() {
 }
 
 /// What leaves its worker's session becomes the supervisor's child and is reaped. That it is killed when its worker is
-/// recycled takes a delegated control group for each worker, which this version does not make.
+/// recycled takes a delegated control group for each worker: see systemd_groups.rs. Here it is buried.
 #[test]
 fn fault_006_worker_leaves_a_daemon() {
     let scene = Scene::new();
@@ -336,10 +336,6 @@ fn fault_006_worker_leaves_a_daemon() {
     }
     let mut events = Follower::of(&daemon);
     events.count("worker-ready", 4, SOON);
-    support::within::skipped(
-        "fault_006",
-        "the daemon's end with its worker: no control group for each worker in this version",
-    );
     // Its end is no worker's end: it is buried without a word.
     kill(&[first]);
     assert!(is_soon(|| proc::state(first).is_none()), "a zombie is left: {:?}", proc::state(first));

@@ -1,6 +1,6 @@
 //! Ends what workers have left behind: processes that made a session of their own and became ours when their parent died.
 //!
-//! Where every worker has a cgroup the kernel does this. Elsewhere an orphan would go on holding a pool's socket after
+//! Where every worker has a control group (`cgroups.rs`) they end with their worker. Elsewhere an orphan would go on holding a pool's socket after
 //! the supervisor has gone, and the next start would find its address in use. They are our own unreaped children, so
 //! that no signal can reach a stranger.
 
