@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{self, Gid, Resource, Rlimit, Signal, Uid};
 
@@ -19,6 +19,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) parent: process::Pid,
     /// What becomes fd 0, 1, 2, 3 …: at most `TARGETS_MAX`.
     pub(crate) targets: &'a [BorrowedFd<'a>],
+    /// The directory of the control group that it is to enter.
+    pub(crate) control_group: Option<BorrowedFd<'a>>,
     pub(crate) umask: Option<Mode>,
     pub(crate) limits: &'a [(Resource, Rlimit)],
     pub(crate) groups: Option<&'a [Gid]>,
@@ -41,17 +43,28 @@ pub(crate) enum WorkingDirectory<'a> {
 /// The exit code of a child that could not become a worker; nobody sees it but strace.
 const FAILED: i32 = 127;
 
-/// The child's whole life up to exec; comes back only when it failed, with the code to leave with.
-pub(crate) fn run(mut plan: Plan<'_>) -> i32 {
+/// The child's whole life up to exec; comes back only when it failed, with the code to leave with. It may have begun in its
+/// control group.
+pub(crate) fn run(mut plan: Plan<'_>, is_inside: bool) -> i32 {
     // The report must not lie where a target will stand.
     let above = first_free(plan.targets);
     let Ok(report) = rustix::io::fcntl_dupfd_cloexec(plan.report, above) else {
         let _nobody_listens = tell(plan.report, Step::Descriptors, Errno::MFILE);
         return FAILED;
     };
+    if let Some(Err(errno)) = plan.control_group.filter(|_| !is_inside).map(enter) {
+        // It runs without.
+        let _nobody_listens = tell(report.as_fd(), Step::ControlGroup, errno);
+    }
     let (step, errno) = prepare(&mut plan, above);
     let _nobody_listens = tell(report.as_fd(), step, errno);
     FAILED
+}
+
+/// Moves itself into the control group, as long as it has our rights (cgroups(7): 0 is whoever writes it).
+fn enter(group: BorrowedFd<'_>) -> Result<(), Errno> {
+    let processes = rustix::fs::openat(group, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(processes, b"0\n").map(drop)
 }
 
 fn first_free(targets: &[BorrowedFd<'_>]) -> RawFd {

@@ -160,6 +160,7 @@ pub fn spawn(spec: &WorkerSpec<'_>) -> Result<Spawned, SpawnError> {
     let plan = Plan {
         parent: rustix::process::getpid(),
         targets: &inherited,
+        control_group: spec.group,
         umask: spec.umask.map(Mode::from_raw_mode),
         limits: &limits,
         groups: groups.as_deref(),
@@ -171,7 +172,7 @@ pub fn spawn(spec: &WorkerSpec<'_>) -> Result<Spawned, SpawnError> {
         image: &mut image,
         report: ends.report.1.as_fd(),
     };
-    let (raw, outside) = sys::fork(spec.group, || child::run(plan)).map_err(failed(Step::Fork))?;
+    let raw = sys::fork(spec.group, |is_inside| child::run(plan, is_inside)).map_err(failed(Step::Fork))?;
     let pid = Pid::new(raw).ok_or_else(|| SpawnError::new(Step::Fork, libc::ESRCH, spec.program))?;
     let pidfd = match rustix::process::pidfd_open(pid.raw(), PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
@@ -183,7 +184,8 @@ pub fn spawn(spec: &WorkerSpec<'_>) -> Result<Spawned, SpawnError> {
     };
     let Ends { report, stdout, stderr, link, .. } = ends;
     drop(report.1);
-    match read_report(report.0.as_fd()) {
+    let mut outside = None;
+    match read_report(report.0.as_fd(), &mut outside) {
         Ok(None) => {}
         Ok(Some((step, errno))) => {
             reap_failed(pidfd.as_fd());
@@ -331,8 +333,8 @@ fn limits(spec: &WorkerSpec<'_>) -> Vec<(Resource, Rlimit)> {
     limits
 }
 
-/// The child's word: `None` when exec closed the pipe without one.
-fn read_report(report: BorrowedFd<'_>) -> Result<Option<(Step, i32)>, Errno> {
+/// The child's word: `None` when exec closed the pipe without one. That it is outside of its control group is no failure.
+fn read_report(report: BorrowedFd<'_>, outside: &mut Option<io::Error>) -> Result<Option<(Step, i32)>, Errno> {
     let deadline = Instant::now() + EXEC_TIMEOUT;
     let mut word = [0u8; 5];
     loop {
@@ -348,7 +350,12 @@ fn read_report(report: BorrowedFd<'_>) -> Result<Option<(Step, i32)>, Errno> {
         return match rustix::io::read(report, &mut word) {
             Ok(5) => {
                 let [step, errno @ ..] = word;
-                Ok(Some((Step::from_number(step).unwrap_or(Step::Execute), i32::from_ne_bytes(errno))))
+                let (step, errno) = (Step::from_number(step).unwrap_or(Step::Execute), i32::from_ne_bytes(errno));
+                if step == Step::ControlGroup {
+                    *outside = Some(io::Error::from_raw_os_error(errno));
+                    continue;
+                }
+                Ok(Some((step, errno)))
             }
             Ok(_) => Ok(None),
             Err(Errno::INTR) => continue,

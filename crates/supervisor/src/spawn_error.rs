@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// The steps of a start, in their order; from `Group` on they run in the child.
+/// The steps of a start, in their order; from `ControlGroup` on they run in the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Laying out arguments and environment.
@@ -18,6 +18,8 @@ pub enum Step {
     Fork,
     /// pidfd_open(2).
     Pidfd,
+    /// The control group: the only step that may fail without being the end.
+    ControlGroup,
     /// The own process group.
     Group,
     /// Default signal dispositions and an empty mask.
@@ -43,11 +45,12 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 15] = [
+    const ALL: [Step; 16] = [
         Step::Prepare,
         Step::Pipe,
         Step::Fork,
         Step::Pidfd,
+        Step::ControlGroup,
         Step::Group,
         Step::Signals,
         Step::Descriptors,
@@ -77,6 +80,7 @@ impl Step {
             Step::Pipe => "make the pipes for",
             Step::Fork => "fork for",
             Step::Pidfd => "open a pidfd for",
+            Step::ControlGroup => "enter the control group of",
             Step::Group => "make a process group for",
             Step::Signals => "reset the signals for",
             Step::Descriptors => "hand over the descriptors to",
@@ -199,7 +203,7 @@ mod tests {
         for step in Step::ALL {
             assert_eq!(Step::from_number(step.number()), Some(step));
         }
-        assert_eq!(Step::from_number(15), None);
+        assert_eq!(Step::from_number(16), None);
     }
 
     #[test]

@@ -198,27 +198,27 @@ pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<(), Er
     if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// fork(2), or clone3(2) into a control group: `child` runs in the new process and never comes back; the parent gets the
-/// pid. A group that refuses it costs only the group, and why is told beside the pid; a machine that is short of
-/// something, or a group that is full, refuses the whole.
+/// fork(2), or clone3(2) into a control group: `child` runs in the new process and never comes back; it is told whether it
+/// is in that group. The parent gets the pid. A refusal costs only the group, but a machine that is short of something,
+/// or a group that is full, refuses the whole.
 ///
 /// `child` must be async-signal-safe: no allocation, no locks, no panics.
-pub(crate) fn fork(group: Option<BorrowedFd<'_>>, child: impl FnOnce() -> i32) -> io::Result<(i32, Option<io::Error>)> {
+pub(crate) fn fork(group: Option<BorrowedFd<'_>>, child: impl FnOnce(bool) -> i32) -> io::Result<i32> {
     // SAFETY: the child runs only `child`, which by contract is async-signal-safe, and then _exit: no destructor and
     // no code of another thread's making runs in it.
-    let inside = group.map(|group| check(unsafe { clone_into(group) }));
-    let (pid, outside) = match inside {
-        Some(Ok(pid)) => (pid, None),
+    let (pid, is_inside) = match group.map(|group| check(unsafe { clone_into(group) })) {
+        Some(Ok(pid)) => (pid, true),
         Some(Err(error)) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) => return Err(error),
+        // With `RestrictNamespaces=` systemd hides clone3, for its filter cannot see what is in the arguments.
         // SAFETY: as above.
-        refused => (check(unsafe { libc::fork() })?, refused.and_then(Result::err)),
+        Some(Err(_)) | None => (check(unsafe { libc::fork() })?, false),
     };
     if pid == 0 {
-        let code = child();
+        let code = child(is_inside);
         // SAFETY: _exit ends the process without running anything of it.
         unsafe { libc::_exit(code) }
     }
-    Ok((pid, outside))
+    Ok(pid)
 }
 
 /// clone3(2) with CLONE_INTO_CGROUP, which is Linux 5.7: a fork whose child begins in this control group, so that there is
