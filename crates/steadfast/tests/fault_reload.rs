@@ -54,10 +54,16 @@ struct Manager {
 }
 
 impl Manager {
+    /// The next word on the state; how the pools are, and what is to be kept, comes between.
     fn hear(&self) -> String {
-        let mut word = [0; 256];
-        let length = self.socket.recv(&mut word).expect("a word within the time limit");
-        String::from_utf8_lossy(&word[..length]).into_owned()
+        loop {
+            let mut word = [0; 2048];
+            let length = self.socket.recv(&mut word).expect("a word within the time limit");
+            let word = String::from_utf8_lossy(&word[..length]).into_owned();
+            if !["STATUS=", "EXTEND_TIMEOUT_USEC=", "FDSTORE"].iter().any(|other| word.starts_with(other)) {
+                return word;
+            }
+        }
     }
 
     /// A reload begins, not before now, and ends.
