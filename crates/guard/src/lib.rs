@@ -2,5 +2,9 @@
 //! acts on their units.
 
 mod entry;
+mod export;
+mod json_lines;
 
 pub use entry::Entry;
+pub use export::{ExportError, ExportReader, FIELDS_MAX, VALUE_MAX};
+pub use json_lines::{JsonError, JsonLines};
