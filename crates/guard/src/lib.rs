@@ -3,6 +3,7 @@
 
 mod entry;
 mod export;
+pub mod journal;
 mod json_lines;
 
 pub use entry::Entry;

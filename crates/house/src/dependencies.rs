@@ -82,7 +82,8 @@ pub const TABLE: [Row; 10] = [
     Row {
         name: "guard",
         ours: &["policy"],
-        external: External::Only(&["regex", "jiff", "rustix", "libc", "serde", "serde_json"]),
+        // `lz4_flex` and `ruzstd` are for the big values in journal files.
+        external: External::Only(&["regex", "jiff", "rustix", "libc", "serde", "serde_json", "lz4_flex", "ruzstd"]),
     },
     Row {
         name: "steadfast",

@@ -1,0 +1,303 @@
+//! Reads many journal files as one.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::child::Journalctl;
+use super::fault::Fault;
+use super::file::JournalFile;
+use super::finder::Finder;
+use super::order::Key;
+use super::places::{files_in, is_put_aside};
+use super::query::Query;
+use super::room::Room;
+use crate::entry::Entry;
+
+/// journald may rotate between our look into a directory and our opening of its files: then we look again.
+const LOOKS_MAX: u32 = 8;
+
+/// What a run over the journal was like.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// So many journal files were there.
+    pub files: usize,
+    /// So many entries were given.
+    pub entries: u64,
+    /// The files that were not simply read.
+    pub troubles: Vec<Trouble>,
+}
+
+/// A file that could not be read, or not to its end, by ourselves.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The file.
+    pub path: PathBuf,
+    /// What stopped us.
+    pub fault: Fault,
+    /// What became of the rest.
+    pub rest: Rest,
+}
+
+/// Who read the rest of a file.
+#[derive(Debug)]
+pub enum Rest {
+    /// `journalctl`, as far as that can.
+    Read,
+    /// `journalctl` was asked, and failed.
+    Failed(Fault),
+    /// Nobody: `journalctl` was not to be asked, or there is no such file.
+    Lost,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.fault)?;
+        match &self.rest {
+            Rest::Read => f.write_str("; journalctl reads it instead"),
+            Rest::Failed(fault) => write!(f, "; the rest of it is missing, for journalctl failed as well: {fault}"),
+            Rest::Lost => f.write_str("; its entries, or the rest of them, are missing"),
+        }
+    }
+}
+
+/// Gives the entries of these files, and of all journal files in these directories, to `each`, in one order, until it breaks
+/// off. What a file has that this reader does not know, and what is damaged, `journalctl` (the program there) reads instead.
+pub fn read(
+    paths: &[PathBuf],
+    query: &Query<'_>,
+    journalctl: Option<&Path>,
+    each: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
+) -> Summary {
+    let mut run = Run {
+        query,
+        journalctl,
+        room: Room::new(),
+        summary: Summary::default(),
+        waiting: Vec::new(),
+        streams: Vec::new(),
+    };
+    run.open(paths);
+    run.merge(each);
+    run.summary
+}
+
+struct Run<'r> {
+    query: &'r Query<'r>,
+    journalctl: Option<&'r Path>,
+    room: Room,
+    summary: Summary,
+    waiting: Vec<Waiting>,
+    streams: Vec<Stream>,
+}
+
+/// A file that is open and whose turn has not come: it costs no more than its descriptor.
+struct Waiting {
+    path: PathBuf,
+    file: JournalFile,
+}
+
+/// A file at an entry.
+struct Stream {
+    path: PathBuf,
+    way: Way,
+    key: Key,
+    /// The last entry that was given, or skipped because another file had given it.
+    last: Option<Key>,
+    /// Its place among the summary's troubles, where it has one.
+    trouble: Option<usize>,
+}
+
+enum Way {
+    Direct(Finder),
+    Journalctl(Box<Journalctl>),
+}
+
+impl Run<'_> {
+    fn open(&mut self, paths: &[PathBuf]) {
+        let mut id = 0;
+        for look in 1.. {
+            let (files, _) = list(paths);
+            let opened: Vec<Result<JournalFile, Fault>> = files
+                .iter()
+                .map(|path| {
+                    id += 1;
+                    open(path, id, &mut self.room)
+                })
+                .collect();
+            let (again, unread) = list(paths);
+            if again != files && look < LOOKS_MAX {
+                continue;
+            }
+            self.summary.files = files.len();
+            for (path, error) in unread {
+                self.summary.troubles.push(Trouble { path, fault: error.into(), rest: Rest::Lost });
+            }
+            for (path, file) in files.into_iter().zip(opened) {
+                match file {
+                    Ok(file) if file.header.entries == 0 => {}
+                    Ok(file) => self.waiting.push(Waiting { path, file }),
+                    Err(fault) => self.instead(path, None, fault, None),
+                }
+            }
+            break;
+        }
+        self.waiting.sort_by_key(|waiting| waiting.file.header.head_realtime);
+    }
+
+    fn merge(&mut self, each: &mut dyn FnMut(&Entry) -> ControlFlow<()>) {
+        let mut entry = Entry::default();
+        let mut given: Option<Key> = None;
+        loop {
+            let first = (0..self.streams.len()).min_by(|a, b| self.streams[*a].key.order(&self.streams[*b].key));
+            let key = first.map(|first| self.streams[first].key);
+            if let Some(index) = self.waiting.iter().position(|waiting| key.is_none_or(|key| waiting.may_precede(&key)))
+            {
+                let Waiting { path, file } = self.waiting.remove(index);
+                self.start(path, file);
+                continue;
+            }
+            let Some(first) = first else { return };
+            let stream = &mut self.streams[first];
+            let is_same = given.is_some_and(|given| given.order(&stream.key) == Ordering::Equal);
+            let mut filled = Ok(());
+            if !is_same {
+                match &mut stream.way {
+                    Way::Direct(finder) => filled = finder.fill(&mut self.room, self.query, &mut entry),
+                    Way::Journalctl(journalctl) => journalctl.fill(self.query, &mut entry),
+                }
+            }
+            match filled {
+                Ok(()) => {
+                    given = Some(stream.key);
+                    stream.last = given;
+                    if !is_same {
+                        self.summary.entries += 1;
+                        if each(&entry).is_break() {
+                            return;
+                        }
+                    }
+                    self.advance(first);
+                }
+                Err(fault) => self.replace(first, fault),
+            }
+        }
+    }
+
+    /// The turn of a file has come.
+    fn start(&mut self, path: PathBuf, file: JournalFile) {
+        let source = file.source.file.try_clone();
+        match Finder::new(file, !is_put_aside(&path), &mut self.room, self.query) {
+            Ok(finder) => {
+                self.streams.push(Stream {
+                    path,
+                    way: Way::Direct(finder),
+                    key: Key::default(),
+                    last: None,
+                    trouble: None,
+                });
+                self.advance(self.streams.len() - 1);
+            }
+            Err(fault) => self.instead(path, source.ok(), fault, None),
+        }
+    }
+
+    /// On to the stream's next entry; away with it if it has none.
+    fn advance(&mut self, index: usize) {
+        let stream = &mut self.streams[index];
+        let (advanced, key) = match &mut stream.way {
+            Way::Direct(finder) => (finder.advance(&mut self.room, self.query), finder.key()),
+            Way::Journalctl(journalctl) => (journalctl.advance(self.query), journalctl.key()),
+        };
+        stream.key = key;
+        match advanced {
+            Ok(true) => {}
+            Ok(false) => drop(self.streams.swap_remove(index)),
+            Err(fault) => self.replace(index, fault),
+        }
+    }
+
+    /// A stream broke off.
+    fn replace(&mut self, index: usize, fault: Fault) {
+        let stream = self.streams.swap_remove(index);
+        match (stream.way, stream.trouble) {
+            (Way::Direct(finder), _) => {
+                let source = finder.into_file();
+                self.instead(stream.path, Some(source), fault, stream.last);
+            }
+            (Way::Journalctl(_), Some(trouble)) => self.summary.troubles[trouble].rest = Rest::Failed(fault),
+            (Way::Journalctl(_), None) => {}
+        }
+    }
+
+    /// `journalctl` goes on after the entry `last`.
+    fn instead(&mut self, path: PathBuf, source: Option<File>, fault: Fault, last: Option<Key>) {
+        let is_missing = matches!(&fault, Fault::Io(error) if error.kind() == io::ErrorKind::NotFound);
+        let mut rest = Rest::Lost;
+        if let Some(program) = self.journalctl.filter(|_| !is_missing) {
+            match Journalctl::start(program, &path, source, self.query, last) {
+                Ok(child) => {
+                    rest = Rest::Read;
+                    self.streams.push(Stream {
+                        path: path.clone(),
+                        way: Way::Journalctl(Box::new(child)),
+                        key: Key::default(),
+                        last,
+                        trouble: Some(self.summary.troubles.len()),
+                    });
+                }
+                Err(failed) => rest = Rest::Failed(failed),
+            }
+        }
+        let is_started = matches!(rest, Rest::Read);
+        self.summary.troubles.push(Trouble { path, fault, rest });
+        if is_started {
+            self.advance(self.streams.len() - 1);
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether its first entry may stand before that one.
+    fn may_precede(&self, key: &Key) -> bool {
+        let header = &self.file.header;
+        if header.seqnum_id == key.seqnum_id {
+            header.head_seqnum <= key.seqnum
+        } else {
+            header.head_realtime <= key.realtime
+        }
+    }
+}
+
+fn open(path: &Path, id: u32, room: &mut Room) -> Result<JournalFile, Fault> {
+    if id > Room::FILES_MAX {
+        return Err(Fault::Unsupported("too many other files beside it"));
+    }
+    let file = JournalFile::open(path, id, &mut room.pool)?;
+    if file.source.size > Room::SIZE_MAX {
+        return Err(Fault::Unsupported("more than 256 TiB"));
+    }
+    Ok(file)
+}
+
+/// The files there, each once, and the directories that cannot be read.
+fn list(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<(PathBuf, io::Error)>) {
+    let mut files = Vec::new();
+    let mut unread = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match files_in(path) {
+            Ok(found) => files.extend(found),
+            Err(error) => unread.push((path.clone(), error)),
+        }
+    }
+    files.sort_unstable();
+    files.dedup();
+    (files, unread)
+}
