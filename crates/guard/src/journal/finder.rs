@@ -28,16 +28,14 @@ const CHOSEN_MAX: u64 = 1 << 20;
 pub(super) struct Finder {
     file: JournalFile,
     plan: Plan,
-    /// Whether an entry is in these lists for another reason than an alternative, so that it must be looked for.
-    needs_alternative: bool,
     head: EntryHead,
     items: Vec<u64>,
 }
 
 enum Plan {
-    /// Walk these lists together; look at each entry.
+    /// Walk these lists together.
     Scan(Vec<Listed>),
-    /// These passed the tests already.
+    /// Those that pass the tests, by the index of values.
     Chosen { offsets: Vec<u64>, used: usize },
 }
 
@@ -54,9 +52,8 @@ impl Finder {
     pub(super) fn new(file: JournalFile, is_whole: bool, room: &mut Room, query: &Query<'_>) -> Result<Finder, Fault> {
         // Where the list of all entries breaks off, the entries before that place can be read all the same.
         let end = last_entry(&file, &mut room.pool).unwrap_or(u64::MAX);
-        let has_alternatives = !query.alternatives.is_empty();
         let mut lists = Vec::new();
-        if has_alternatives && is_whole {
+        if is_whole && !query.alternatives.is_empty() {
             for (name, value) in &query.alternatives {
                 lists.extend(find_value(&file, room, name, value, end)?);
             }
@@ -82,32 +79,26 @@ impl Finder {
         } else {
             None
         };
-        let needs_alternative = has_alternatives && (chosen.is_some() || !is_whole);
         let plan = match chosen {
             Some(offsets) => Plan::Chosen { offsets, used: 0 },
             None => {
                 Plan::Scan(lists.into_iter().map(|offsets| Listed { offsets, next: None, is_fetched: false }).collect())
             }
         };
-        Ok(Finder { file, plan, needs_alternative, head: EntryHead::default(), items: Vec::new() })
+        Ok(Finder { file, plan, head: EntryHead::default(), items: Vec::new() })
     }
 
     /// Goes to the next entry that the query asks for. False: there is none.
     pub(super) fn advance(&mut self, room: &mut Room, query: &Query<'_>) -> Result<bool, Fault> {
         loop {
-            let (offset, is_tested) = match &mut self.plan {
-                Plan::Chosen { offsets, used } => match offsets.get(*used) {
-                    Some(offset) => {
-                        *used += 1;
-                        (*offset, true)
-                    }
-                    None => return Ok(false),
-                },
-                Plan::Scan(lists) => match next_of(lists, &self.file, room)? {
-                    Some(offset) => (offset, query.tests.is_empty()),
-                    None => return Ok(false),
-                },
+            let next = match &mut self.plan {
+                Plan::Scan(lists) => next_of(lists, &self.file, room)?,
+                Plan::Chosen { offsets, used } => {
+                    *used += 1;
+                    offsets.get(*used - 1).copied()
+                }
             };
+            let Some(offset) = next else { return Ok(false) };
             self.head = self.file.entry(&mut room.pool, offset, &mut self.items)?;
             if query.until.is_some_and(|until| self.head.realtime > until) {
                 return Ok(false);
@@ -115,14 +106,16 @@ impl Finder {
             if query.since.is_some_and(|since| self.head.realtime < since) {
                 continue;
             }
-            if self.passes(room, query, is_tested)? {
+            if self.passes(room, query)? {
                 return Ok(true);
             }
         }
     }
 
-    fn passes(&self, room: &mut Room, query: &Query<'_>, mut is_accepted: bool) -> Result<bool, Fault> {
-        let mut is_alternative = !self.needs_alternative;
+    /// Whatever list the entry was in: what it has itself decides.
+    fn passes(&self, room: &mut Room, query: &Query<'_>) -> Result<bool, Fault> {
+        let mut is_accepted = query.tests.is_empty();
+        let mut is_alternative = query.alternatives.is_empty();
         for item in &self.items {
             if is_accepted && is_alternative {
                 break;
