@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use std::ops::ControlFlow;
+
+use steadfast_fuzz::journal::{Kept, journal};
+use steadfast_guard::journal::{Query, read};
 use steadfast_proto::fcgi::encode;
 use steadfast_proto::fcgi::params::push_pair;
 use steadfast_proto::fcgi::record::{kind, role, status};
@@ -17,7 +21,7 @@ fn main() -> std::io::Result<()> {
     for (name, cut, wire) in responses() {
         write(&corpus, "fcgi_response", name, cut, &wire)?;
     }
-    for (target, name, bytes) in others() {
+    for (target, name, bytes) in others().into_iter().chain(journals()) {
         let directory = corpus.join(target);
         fs::create_dir_all(&directory)?;
         fs::write(directory.join(name), bytes)?;
@@ -137,5 +141,46 @@ fn others() -> Vec<(&'static str, String, Vec<u8>)> {
         all.push(("worker_connection", format!("seed-{number}"), bytes.to_vec()));
     }
     all.push(("fcgi_params", "seed-0".to_owned(), b"\x01\x01ab\x80\0\0\x01\x01xy\0\0".to_vec()));
+    all
+}
+
+/// Journal files in each form, which must be whole; and what journalctl would print of them.
+fn journals() -> Vec<(&'static str, String, Vec<u8>)> {
+    let entries: [&[&[u8]]; 7] = [
+        &[b"MESSAGE=worker gone", b"_SYSTEMD_UNIT=a", b"N=1"],
+        &[b"MESSAGE=a message that is long enough to be compressed, so it is", b"_SYSTEMD_UNIT=a", b"N=2"],
+        &[b"MESSAGE=worker gone", b"_SYSTEMD_UNIT=b", b"N=3"],
+        &[b"MESSAGE=hello", b"MESSAGE=twice", b"_SYSTEMD_UNIT=a"],
+        &[b"MESSAGE=worker gone", b"_SYSTEMD_UNIT=a", b"N=1"],
+        &[b"BINARY=\x00\xff\n", b"_SYSTEMD_UNIT=b"],
+        &[b"MESSAGE=worker gone", b"_SYSTEMD_UNIT=a", b"N=7"],
+    ];
+    let mut all = Vec::new();
+    for (number, (is_compact, kept)) in
+        [(false, Kept::Plain), (true, Kept::Plain), (false, Kept::Lz4), (true, Kept::Zstd), (false, Kept::Zstd)]
+            .into_iter()
+            .enumerate()
+    {
+        let bytes = journal(&entries, is_compact, kept);
+        let path = std::env::temp_dir().join(format!("steadfast-seed-{}.journal", std::process::id()));
+        fs::write(&path, &bytes).expect("written");
+        let mut messages = 0;
+        let summary = read(std::slice::from_ref(&path), &Query::default(), None, &mut |entry| {
+            messages += usize::from(entry.field("MESSAGE").is_some_and(|value| value.is_ascii() && value.len() > 4));
+            ControlFlow::Continue(())
+        });
+        fs::remove_file(&path).expect("removed");
+        assert!(summary.troubles.is_empty(), "{}", summary.troubles[0]);
+        assert_eq!((summary.entries, messages), (7, 6), "a seed is read whole");
+        all.push(("journal_file", format!("seed-{number}"), bytes));
+    }
+    let texts: [&[u8]; 3] = [
+        b"\x03__CURSOR=s=1;i=2\n__REALTIME_TIMESTAMP=17\nMESSAGE\n\x03\0\0\0\0\0\0\0a\nb\nN=1\n\n\nN=2\n\n",
+        b"\x07{\"__CURSOR\":\"c\",\"__REALTIME_TIMESTAMP\":\"17\",\"MESSAGE\":[97,255],\"D\":[\"x\",[1],null],\"E\":null}\n{}\n",
+        b"\x20A=1\n\n{\"A\":\"1\"}\n",
+    ];
+    for (number, text) in texts.into_iter().enumerate() {
+        all.push(("journal_text", format!("seed-{number}"), text.to_vec()));
+    }
     all
 }

@@ -1,5 +1,7 @@
 //! What the targets share: bytes as a series of records, mostly valid ones.
 
+pub mod journal;
+
 use steadfast_proto::fcgi::params::push_pair;
 use steadfast_proto::fcgi::record::{Header, kind};
 
