@@ -165,7 +165,7 @@ fn journals() -> Vec<(&'static str, String, Vec<u8>)> {
         let path = std::env::temp_dir().join(format!("steadfast-seed-{}.journal", std::process::id()));
         fs::write(&path, &bytes).expect("written");
         let mut messages = 0;
-        let summary = read(std::slice::from_ref(&path), &Query::default(), None, &mut |entry| {
+        let summary = read(std::slice::from_ref(&path), Query::default(), None, &mut |entry| {
             messages += usize::from(entry.field("MESSAGE").is_some_and(|value| value.is_ascii() && value.len() > 4));
             ControlFlow::Continue(())
         });

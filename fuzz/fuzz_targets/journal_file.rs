@@ -18,7 +18,10 @@ fuzz_target!(|data: &[u8]| {
     for which in 0..5 {
         let mut query = Query { needs_cursor: which == 0, ..Query::default() };
         if matches!(which, 1 | 2) {
-            query.alternatives = vec![("_SYSTEMD_UNIT".to_owned(), b"a".to_vec()), ("N".to_owned(), b"1".to_vec())];
+            query.alternatives = vec![
+                vec![("_SYSTEMD_UNIT".to_owned(), b"a".to_vec())],
+                vec![("N".to_owned(), b"1".to_vec()), ("MESSAGE".to_owned(), b"worker gone".to_vec())],
+            ];
         }
         if matches!(which, 2 | 3) {
             let accepts = |value: &[u8]| value.contains(&b'o');
@@ -29,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
             (query.since, query.until) = (Some(1_000_001), Some(1_000_003));
         }
         let mut entries = 0;
-        let summary = read(&paths, &query, None, &mut |entry| {
+        let summary = read(&paths, query, None, &mut |entry| {
             entries += 1;
             match which {
                 1 => assert!(entry.field("_SYSTEMD_UNIT").is_some() || entry.field("N").is_some()),

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_default();
         match argument.as_str() {
-            "--unit" => query.alternatives.push(("_SYSTEMD_UNIT".to_owned(), value().into_bytes())),
+            "--unit" => query.alternatives.push(vec![("_SYSTEMD_UNIT".to_owned(), value().into_bytes())]),
             "--since" => query.since = value().parse().ok(),
             "--until" => query.until = value().parse().ok(),
             "--print" => is_printing = true,
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
     let mut output = BufWriter::new(stdout().lock());
-    let summary = read(&paths, &query, journalctl, &mut |entry| {
+    let summary = read(&paths, query, journalctl, &mut |entry| {
         if is_printing {
             let message = String::from_utf8_lossy(entry.field("MESSAGE").unwrap_or_default());
             if writeln!(output, "{}\t{message}", entry.realtime).is_err() {

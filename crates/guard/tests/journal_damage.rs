@@ -30,7 +30,7 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 impl Sample {
     fn make(directory: &Path, environment: &[(&str, &str)]) -> Sample {
         let path = make(directory, "sample.journal", &export(200, 8), environment);
-        let (truth, summary) = directly(std::slice::from_ref(&path), &query(0));
+        let (truth, summary) = directly(std::slice::from_ref(&path), query(0));
         assert!(summary.troubles.is_empty() && truth.len() == 200);
         let mut bytes = fs::read(&path).expect("read");
         let tail = number(&bytes, 136) as usize;
@@ -75,7 +75,7 @@ impl Sample {
 fn query<'q>(which: u64) -> Query<'q> {
     let mut query = Query { needs_cursor: true, ..Query::default() };
     if matches!(which, 1 | 2) {
-        query.alternatives = vec![("_SYSTEMD_UNIT".to_owned(), b"u3.service".to_vec())];
+        query.alternatives = vec![vec![("_SYSTEMD_UNIT".to_owned(), b"u3.service".to_vec())]];
     }
     if matches!(which, 2 | 3) {
         let accepts = |value: &[u8]| value.ends_with(b"gone");
@@ -130,7 +130,7 @@ fn a_truncated_file_gives_what_it_has() {
         for length in (0..sample.bytes.len()).rev().step_by(4096).filter(|length| !table.contains(length)) {
             file.set_len(length as u64).expect("shorter");
             for which in 0..5 {
-                let (ours, summary) = directly(&paths, &query(which));
+                let (ours, summary) = directly(&paths, query(which));
                 let what = format!("{length} bytes, query {which}");
                 assert_true(&ours, &sample, which, &what);
                 if which == 0 {
@@ -153,7 +153,7 @@ fn journalctl_goes_on_where_the_damage_is() {
     }
     let directory = tempfile::tempdir().expect("a directory");
     let path = make(directory.path(), "damaged.journal", &export(200, 8), &[]);
-    let (truth, _) = directly(std::slice::from_ref(&path), &query(0));
+    let (truth, _) = directly(std::slice::from_ref(&path), query(0));
     // A value of one entry in the middle: journalctl leaves that value out and goes on.
     let bytes = fs::read(&path).expect("read");
     let needle = b"MESSAGE=request 100 of";
@@ -163,12 +163,12 @@ fn journalctl_goes_on_where_the_damage_is() {
     let file = File::options().write(true).open(&path).expect("opened");
     file.write_all_at(&[9], head as u64).expect("damaged");
     let said = support::by_journalctl(&[format!("--file={}", path.display())]);
-    let (ours, summary) = with_help(std::slice::from_ref(&path), &query(0), Some(Path::new("journalctl")));
+    let (ours, summary) = with_help(std::slice::from_ref(&path), query(0), Some(Path::new("journalctl")));
     assert_eq!(summary.troubles.len(), 1);
     support::assert_same(&ours[..100], &truth[..100], "before the damage");
     assert!(ours.len() >= said.len(), "{} {}", ours.len(), said.len());
     support::assert_same(&ours, &said, "as journalctl has it");
-    let (alone, summary) = directly(&[path], &query(0));
+    let (alone, summary) = directly(&[path], query(0));
     assert_eq!(alone, truth[..100]);
     assert!(matches!(summary.troubles[0].rest, Rest::Lost));
 }
@@ -194,7 +194,7 @@ fn flip(sample: &Sample, directory: &Path, rounds: u64, places: &[usize], is_str
         }
         let which = round % 5;
         let begun = Instant::now();
-        let (ours, summary) = directly(&paths, &query(which));
+        let (ours, summary) = directly(&paths, query(which));
         let what = format!("round {round}, query {which}, bytes {hits:?}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{what}: {:?}", begun.elapsed());
         assert!(ours.len() <= sample.bytes.len() / 64, "{what}: {}", ours.len());

@@ -16,6 +16,10 @@ fn everything<'q>() -> Query<'q> {
     Query { needs_cursor: true, ..Query::default() }
 }
 
+fn pid(number: &str) -> (String, Vec<u8>) {
+    ("_PID".to_owned(), number.as_bytes().to_vec())
+}
+
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
@@ -33,15 +37,31 @@ fn contains<'q>(field: &str, text: &'q str) -> Test<'q> {
 fn compare(paths: &[PathBuf], source: &[String], what: &str) {
     let truth = by_journalctl(source);
     assert!(truth.len() > 100, "{what}: {} entries", truth.len());
-    let (ours, summary) = directly(paths, &everything());
+    let (ours, summary) = directly(paths, everything());
     assert!(summary.troubles.is_empty(), "{what}: {}", summary.troubles[0]);
     assert_same(&ours, &truth, what);
 
     let mut source_of = source.to_vec();
     source_of.extend(words(&["_SYSTEMD_UNIT=u3.service", "+", "_PID=7"]));
-    let alternatives = vec![unit("u3.service"), ("_PID".to_owned(), b"7".to_vec()), unit("nobody.service")];
-    let (ours, _) = directly(paths, &Query { alternatives, ..everything() });
+    let alternatives = vec![vec![unit("u3.service")], vec![pid("7")], vec![unit("nobody.service")]];
+    let (ours, _) = directly(paths, Query { alternatives, ..everything() });
     assert_same(&ours, &by_journalctl(&source_of), &format!("{what}, two alternatives"));
+
+    let mut source_of = source.to_vec();
+    source_of.extend(words(&[
+        "_SYSTEMD_UNIT=u3.service",
+        "_PID=7",
+        "+",
+        "_SYSTEMD_UNIT=u1.service",
+        "_PID=8",
+        "MESSAGE=hello",
+    ]));
+    let message = ("MESSAGE".to_owned(), b"hello".to_vec());
+    let alternatives =
+        vec![vec![unit("u3.service"), pid("7")], vec![unit("u1.service"), pid("8"), message], vec![pid("7"), pid("x")]];
+    let (ours, _) = directly(paths, Query { alternatives, ..everything() });
+    assert!(ours.len() > 5, "{what}");
+    assert_same(&ours, &by_journalctl(&source_of), &format!("{what}, several values together"));
 
     // At an entry's own time, between two, before all, after all.
     let (first, middle, last) = (truth[0].realtime, truth[truth.len() / 2].realtime, truth[truth.len() - 1].realtime);
@@ -53,11 +73,11 @@ fn compare(paths: &[PathBuf], source: &[String], what: &str) {
         source_of.push(format!("--until=@{}.{:06}", until / 1_000_000, until % 1_000_000));
         let query = || Query { since: Some(since), until: Some(until), ..everything() };
         let truth = by_journalctl(&source_of);
-        assert_same(&directly(paths, &query()).0, &truth, &format!("{what}, {since} to {until}"));
+        assert_same(&directly(paths, query()).0, &truth, &format!("{what}, {since} to {until}"));
         source_of.extend(words(&["_SYSTEMD_UNIT=u3.service"]));
         let truth = by_journalctl(&source_of);
-        let query = Query { alternatives: vec![unit("u3.service")], ..query() };
-        assert_same(&directly(paths, &query).0, &truth, &format!("{what}, {since} to {until}, one unit"));
+        let query = Query { alternatives: vec![vec![unit("u3.service")]], ..query() };
+        assert_same(&directly(paths, query).0, &truth, &format!("{what}, {since} to {until}, one unit"));
     }
 
     // Tests, on each of the ways: the index of values, a unit's list, the list of the file.
@@ -66,7 +86,7 @@ fn compare(paths: &[PathBuf], source: &[String], what: &str) {
     };
     for text in ["gone", "hello", "request 77 ", "lorem", "no such thing"] {
         let mut expected: Vec<Entry> = truth.iter().filter(|entry| passes(entry, text)).cloned().collect();
-        let (ours, _) = directly(paths, &Query { tests: vec![contains("MESSAGE", text)], ..everything() });
+        let (ours, _) = directly(paths, Query { tests: vec![contains("MESSAGE", text)], ..everything() });
         assert_same(&ours, &expected, &format!("{what}, {text}"));
         expected.retain(|entry| entry.field("_SYSTEMD_UNIT") == Some(b"u3.service") && entry.realtime >= middle);
         for entry in &mut expected {
@@ -75,12 +95,12 @@ fn compare(paths: &[PathBuf], source: &[String], what: &str) {
         }
         let query = Query {
             tests: vec![contains("MESSAGE", text), contains("NOBODY_HAS_IT", "")],
-            alternatives: vec![unit("u3.service"), unit("nobody.service")],
+            alternatives: vec![vec![unit("u3.service")], vec![unit("nobody.service")]],
             fields: words(&["MESSAGE", "_PID"]),
             since: Some(middle),
             ..Query::default()
         };
-        assert_same(&directly(paths, &query).0, &expected, &format!("{what}, {text}, one unit, two fields"));
+        assert_same(&directly(paths, query).0, &expected, &format!("{what}, {text}, one unit, two fields"));
     }
 }
 
@@ -97,7 +117,7 @@ fn every_form_of_the_format() {
         ("jenkins.journal", &[("SYSTEMD_JOURNAL_COMPACT", "0"), ("SYSTEMD_JOURNAL_KEYED_HASH", "0")]),
     ] {
         let path = make(directory.path(), name, &export, environment);
-        compare(&[path.clone()], &[format!("--file={}", path.display())], name);
+        compare(std::slice::from_ref(&path), &[format!("--file={}", path.display())], name);
     }
 }
 
@@ -126,9 +146,9 @@ fn the_same_entry_in_two_files_is_given_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = make(directory.path(), "a.journal", &export(300, 3), &[]);
     fs::copy(&path, directory.path().join("b.journal")).expect("copied");
-    let (ours, summary) = directly(&[directory.path().to_owned()], &everything());
+    let (ours, summary) = directly(&[directory.path().to_owned()], everything());
     assert_eq!((summary.files, ours.len()), (2, 300));
-    assert_same(&ours, &directly(&[path], &everything()).0, "twice the same");
+    assert_same(&ours, &directly(&[path], everything()).0, "twice the same");
 }
 
 /// journald itself, in a mount namespace where `/run` and `/var/log` are empty: rotated, killed in the middle of a file, started
@@ -197,12 +217,12 @@ fn journald_rotated_and_killed() {
     assert!(files.len() >= 3, "put aside after the kill: {files:?}");
     let truth = by_journalctl(&[format!("--directory={}", directory.path().display())]);
     assert!(truth.len() >= 602, "{} entries in {files:?}", truth.len());
-    let (ours, summary) = directly(&[directory.path().to_owned()], &everything());
+    let (ours, summary) = directly(&[directory.path().to_owned()], everything());
     assert!(summary.troubles.is_empty(), "{}", summary.troubles[0]);
     assert_same(&ours, &truth, "journald's files");
     for text in ["worker 3", "end"] {
         let (ours, _) =
-            directly(&[directory.path().to_owned()], &Query { tests: vec![contains("MESSAGE", text)], ..everything() });
+            directly(&[directory.path().to_owned()], Query { tests: vec![contains("MESSAGE", text)], ..everything() });
         let passes =
             |entry: &&Entry| String::from_utf8_lossy(entry.field("MESSAGE").unwrap_or_default()).contains(text);
         let expected: Vec<Entry> = truth.iter().filter(passes).cloned().collect();
@@ -235,19 +255,19 @@ fn journalctl_reads_what_we_do_not_know() {
     fs::set_permissions(&tomorrow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a program");
 
     let paths = [known, unknown.clone()];
-    let (ours, summary) = with_help(&paths, &everything(), Some(&tomorrow));
+    let (ours, summary) = with_help(&paths, everything(), Some(&tomorrow));
     assert_same(&ours, &truth, "one by us, one by journalctl");
     assert_eq!(summary.troubles.len(), 1);
     assert!(matches!(summary.troubles[0].rest, Rest::Read), "{}", summary.troubles[0]);
     let query = Query {
         tests: vec![contains("MESSAGE", "gone")],
         fields: words(&["_PID"]),
-        alternatives: vec![unit("u3.service"), ("_PID".to_owned(), b"7".to_vec())],
+        alternatives: vec![vec![unit("u3.service")], vec![pid("7")]],
         since: Some(truth[300].realtime),
         until: Some(truth[800].realtime),
         ..Query::default()
     };
-    let (ours, _) = with_help(&paths, &query, Some(&tomorrow));
+    let (ours, _) = with_help(&paths, query, Some(&tomorrow));
     let has = |entry: &Entry, name: &str, value: &[u8]| entry.field(name) == Some(value);
     let expected: Vec<Entry> = truth[300..=800]
         .iter()
@@ -265,13 +285,13 @@ fn journalctl_reads_what_we_do_not_know() {
     assert_same(&ours, &expected, "a query, half of it by journalctl");
 
     // Without help it is said what is missing.
-    let (ours, summary) = directly(&paths, &everything());
+    let (ours, summary) = directly(&paths, everything());
     assert_eq!(ours.len(), 500);
     assert!(matches!(summary.troubles[0].rest, Rest::Lost));
     let said = summary.troubles[0].to_string();
     assert!(said.contains("unknown [1]*.journal") && said.contains("feature"), "{said}");
     // The real journalctl does not know it either.
-    let (_, summary) = with_help(&[unknown], &everything(), Some(Path::new("journalctl")));
+    let (_, summary) = with_help(&[unknown], everything(), Some(Path::new("journalctl")));
     assert!(matches!(summary.troubles[0].rest, Rest::Failed(_)), "{}", summary.troubles[0]);
 }
 
@@ -289,7 +309,7 @@ fn what_is_not_there_is_said() {
     )
     .expect("a pipe");
     let missing = directory.path().join("missing");
-    let (ours, summary) = directly(&[directory.path().to_owned(), missing], &Query::default());
+    let (ours, summary) = directly(&[directory.path().to_owned(), missing], Query::default());
     assert!(ours.is_empty());
     let said: Vec<String> = summary.troubles.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 3, "{said:?}");
@@ -306,7 +326,7 @@ fn each_may_break_off() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = make(directory.path(), "a.journal", &export(100, 6), &[]);
     let mut seen = 0;
-    let summary = read(&[path], &Query { since: Some(START), ..Query::default() }, None, &mut |_| {
+    let summary = read(&[path], Query { since: Some(START), ..Query::default() }, None, &mut |_| {
         seen += 1;
         if seen == 7 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

@@ -58,11 +58,11 @@ impl Journalctl {
             wanted.extend(query.tests.iter().map(|test| test.field.clone()));
             command.arg(format!("--output-fields={}", wanted.join(",")));
         }
-        for (number, (name, value)) in query.alternatives.iter().enumerate() {
+        for (number, alternative) in query.alternatives.iter().enumerate() {
             if number > 0 {
                 command.arg("+");
             }
-            command.arg(as_match(name, value));
+            command.args(alternative.iter().map(|(name, value)| as_match(name, value)));
         }
         let mut child = command
             .stdin(Stdio::null())

@@ -54,8 +54,8 @@ impl Finder {
         let end = last_entry(&file, &mut room.pool).unwrap_or(u64::MAX);
         let mut lists = Vec::new();
         if is_whole && !query.alternatives.is_empty() {
-            for (name, value) in &query.alternatives {
-                lists.extend(find_value(&file, room, name, value, end)?);
+            for alternative in &query.alternatives {
+                lists.extend(shortest(&file, room, alternative, end)?);
             }
         } else {
             lists.push(Offsets::of_file(&file));
@@ -116,13 +116,23 @@ impl Finder {
     fn passes(&self, room: &mut Room, query: &Query<'_>) -> Result<bool, Fault> {
         let mut is_accepted = query.tests.is_empty();
         let mut is_alternative = query.alternatives.is_empty();
+        let is_simple = query.is_simple();
+        let mut named = Vec::new();
         for item in &self.items {
             if is_accepted && is_alternative {
                 break;
             }
             let verdict = room.verdict(&self.file, *item, query)?;
             is_accepted |= verdict.is_accepted();
-            is_alternative |= verdict.is_alternative();
+            if verdict.is_named() && !is_alternative {
+                if is_simple {
+                    is_alternative = true;
+                    continue;
+                }
+                let data = self.file.data(&mut room.pool, *item)?;
+                named.push(self.file.payload(&mut room.pool, &mut room.values, &data, PAYLOAD_MAX)?.to_vec());
+                is_alternative = query.has_alternative(&named);
+            }
         }
         Ok(is_accepted && is_alternative)
     }
@@ -222,6 +232,24 @@ fn next_of(lists: &mut [Listed], file: &JournalFile, room: &mut Room) -> Result<
         list.is_fetched = false;
     }
     Ok(Some(offset))
+}
+
+/// The list of the rarest of these values. None: one of them does not occur.
+fn shortest(
+    file: &JournalFile,
+    room: &mut Room,
+    alternative: &[(String, Vec<u8>)],
+    end: u64,
+) -> Result<Option<Offsets>, Fault> {
+    let Some((first, others)) = alternative.split_first() else { return Ok(Some(Offsets::of_file(file))) };
+    let Some(mut shortest) = find_value(file, room, &first.0, &first.1, end)? else { return Ok(None) };
+    for (name, value) in others {
+        let Some(list) = find_value(file, room, name, value, end)? else { return Ok(None) };
+        if list.count() < shortest.count() {
+            shortest = list;
+        }
+    }
+    Ok(Some(shortest))
 }
 
 /// The entries that have this value, if any has.

@@ -21,4 +21,4 @@ mod values;
 pub use fault::Fault;
 pub use places::places;
 pub use query::{Accepts, Query, Test};
-pub use read::{Rest, Summary, Trouble, read};
+pub use read::{Reader, Rest, Summary, Trouble, read};

@@ -9,9 +9,9 @@ pub struct Query<'q> {
     pub since: Option<u64>,
     /// Microseconds since 1970: nothing that was written after.
     pub until: Option<u64>,
-    /// A field and its exact value. An entry must have one of them; where there are none, it need not. The file has an index of
-    /// them, as `journalctl` uses it for `FIELD=value`.
-    pub alternatives: Vec<(String, Vec<u8>)>,
+    /// Fields and their exact values. An entry must have all of one of these; where there are none, it need not. The file has an
+    /// index of them, as `journalctl` uses it for `FIELD=value`.
+    pub alternatives: Vec<Vec<(String, Vec<u8>)>>,
     /// An entry must pass one of them; where there are none, it need not.
     pub tests: Vec<Test<'q>>,
     /// The fields to give, all if there are none.
@@ -45,15 +45,30 @@ impl Query<'_> {
         self.tests.iter().any(|test| test.field.as_bytes() == name && (test.accepts)(value))
     }
 
-    /// Whether this is one of the alternatives.
-    pub(super) fn is_alternative(&self, name: &[u8], value: &[u8]) -> bool {
-        self.alternatives.iter().any(|(own, wanted)| own.as_bytes() == name && wanted == value)
+    /// Whether an alternative names this value.
+    pub(super) fn names(&self, name: &[u8], value: &[u8]) -> bool {
+        self.alternatives.iter().flatten().any(|(own, wanted)| own.as_bytes() == name && wanted == value)
+    }
+
+    /// Whether an entry that has these of the values that alternatives name, each as `NAME=value`, has all of one of them.
+    pub(super) fn has_alternative(&self, values: &[Vec<u8>]) -> bool {
+        let has = |(name, value): &(String, Vec<u8>)| {
+            values.iter().any(|own| {
+                own.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_slice())
+            })
+        };
+        self.alternatives.is_empty() || self.alternatives.iter().any(|alternative| alternative.iter().all(has))
+    }
+
+    /// Whether each alternative is a single value.
+    pub(super) fn is_simple(&self) -> bool {
+        self.alternatives.iter().all(|alternative| alternative.len() == 1)
     }
 
     /// Whether it depends on the field's value if an entry is asked for.
     pub(super) fn is_about(&self, name: &[u8]) -> bool {
         self.tests.iter().any(|test| test.field.as_bytes() == name)
-            || self.alternatives.iter().any(|(own, _)| own.as_bytes() == name)
+            || self.alternatives.iter().flatten().any(|(own, _)| own.as_bytes() == name)
     }
 }
 

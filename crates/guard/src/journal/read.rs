@@ -64,34 +64,39 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// Gives the entries of these files, and of all journal files in these directories, to `each`, in one order, until it breaks
-/// off. What a file has that this reader does not know, and what is damaged, `journalctl` (the program there) reads instead.
-pub fn read(
-    paths: &[PathBuf],
-    query: &Query<'_>,
-    journalctl: Option<&Path>,
-    each: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
-) -> Summary {
-    let mut run = Run {
-        query,
-        journalctl,
-        room: Room::new(),
-        summary: Summary::default(),
-        waiting: Vec::new(),
-        streams: Vec::new(),
-    };
-    run.open(paths);
-    run.merge(each);
-    run.summary
-}
-
-struct Run<'r> {
-    query: &'r Query<'r>,
-    journalctl: Option<&'r Path>,
+/// The entries of many journal files, in one order.
+///
+/// Two entries are ordered by the number that the same journald gave them, else by the clock of the same boot, else by the wall
+/// clock: as `journalctl` does it. What a file has that this reader does not know, and what is damaged, `journalctl` reads instead.
+pub struct Reader<'q> {
+    query: Query<'q>,
+    journalctl: Option<PathBuf>,
     room: Room,
     summary: Summary,
     waiting: Vec<Waiting>,
     streams: Vec<Stream>,
+    /// The last entry that was given.
+    given: Option<Key>,
+    /// The stream that it came from, which has not gone on yet.
+    behind: Option<usize>,
+}
+
+/// Gives the entries of these files, and of all journal files in these directories, to `each`, until it breaks off: a
+/// [`Reader`] in one call.
+pub fn read(
+    paths: &[PathBuf],
+    query: Query<'_>,
+    journalctl: Option<&Path>,
+    each: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
+) -> Summary {
+    let mut reader = Reader::open(paths, query, journalctl);
+    let mut entry = Entry::default();
+    while reader.next(&mut entry) {
+        if each(&entry).is_break() {
+            break;
+        }
+    }
+    reader.summary
 }
 
 /// A file that is open and whose turn has not come: it costs no more than its descriptor.
@@ -116,8 +121,33 @@ enum Way {
     Journalctl(Box<Journalctl>),
 }
 
-impl Run<'_> {
-    fn open(&mut self, paths: &[PathBuf]) {
+impl<'q> Reader<'q> {
+    /// Opens these files, and all journal files in these directories. `journalctl` is the program to be asked where we fail.
+    ///
+    /// All files are opened at once, so that a rotation or a vacuum later on takes none of them away.
+    #[must_use]
+    pub fn open(paths: &[PathBuf], query: Query<'q>, journalctl: Option<&Path>) -> Reader<'q> {
+        let mut reader = Reader {
+            query,
+            journalctl: journalctl.map(Path::to_owned),
+            room: Room::new(),
+            summary: Summary::default(),
+            waiting: Vec::new(),
+            streams: Vec::new(),
+            given: None,
+            behind: None,
+        };
+        reader.open_all(paths);
+        reader
+    }
+
+    /// What the reading was like, up to now.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    fn open_all(&mut self, paths: &[PathBuf]) {
         let mut id = 0;
         for look in 1.. {
             let (files, _) = list(paths);
@@ -148,49 +178,56 @@ impl Run<'_> {
         self.waiting.sort_by_key(|waiting| waiting.file.header.head_realtime);
     }
 
-    fn merge(&mut self, each: &mut dyn FnMut(&Entry) -> ControlFlow<()>) {
-        let mut entry = Entry::default();
-        let mut given: Option<Key> = None;
-        loop {
-            let first = (0..self.streams.len()).min_by(|a, b| self.streams[*a].key.order(&self.streams[*b].key));
-            let key = first.map(|first| self.streams[first].key);
-            if let Some(index) = self.waiting.iter().position(|waiting| key.is_none_or(|key| waiting.may_precede(&key)))
-            {
-                let Waiting { path, file } = self.waiting.remove(index);
-                self.start(path, file);
+    /// Replaces `entry` by the next one. False: there is none.
+    pub fn next(&mut self, entry: &mut Entry) -> bool {
+        if let Some(behind) = self.behind.take() {
+            self.advance(behind);
+        }
+        while let Some(first) = self.first() {
+            let stream = &mut self.streams[first];
+            if self.given.is_some_and(|given| given.order(&stream.key) == Ordering::Equal) {
+                // Another file had it, too.
+                stream.last = self.given;
+                self.advance(first);
                 continue;
             }
-            let Some(first) = first else { return };
-            let stream = &mut self.streams[first];
-            let is_same = given.is_some_and(|given| given.order(&stream.key) == Ordering::Equal);
-            let mut filled = Ok(());
-            if !is_same {
-                match &mut stream.way {
-                    Way::Direct(finder) => filled = finder.fill(&mut self.room, self.query, &mut entry),
-                    Way::Journalctl(journalctl) => journalctl.fill(self.query, &mut entry),
+            let filled = match &mut stream.way {
+                Way::Direct(finder) => finder.fill(&mut self.room, &self.query, entry),
+                Way::Journalctl(journalctl) => {
+                    journalctl.fill(&self.query, entry);
+                    Ok(())
                 }
-            }
+            };
             match filled {
                 Ok(()) => {
-                    given = Some(stream.key);
-                    stream.last = given;
-                    if !is_same {
-                        self.summary.entries += 1;
-                        if each(&entry).is_break() {
-                            return;
-                        }
-                    }
-                    self.advance(first);
+                    self.given = Some(stream.key);
+                    stream.last = self.given;
+                    self.behind = Some(first);
+                    self.summary.entries += 1;
+                    return true;
                 }
                 Err(fault) => self.replace(first, fault),
             }
+        }
+        false
+    }
+
+    /// The stream whose entry comes next. Files whose turn has come have been started.
+    fn first(&mut self) -> Option<usize> {
+        loop {
+            let first = (0..self.streams.len()).min_by(|a, b| self.streams[*a].key.order(&self.streams[*b].key));
+            let key = first.map(|first| self.streams[first].key);
+            let turn = self.waiting.iter().position(|waiting| key.is_none_or(|key| waiting.may_precede(&key)));
+            let Some(turn) = turn else { return first };
+            let Waiting { path, file } = self.waiting.remove(turn);
+            self.start(path, file);
         }
     }
 
     /// The turn of a file has come.
     fn start(&mut self, path: PathBuf, file: JournalFile) {
         let source = file.source.file.try_clone();
-        match Finder::new(file, !is_put_aside(&path), &mut self.room, self.query) {
+        match Finder::new(file, !is_put_aside(&path), &mut self.room, &self.query) {
             Ok(finder) => {
                 self.streams.push(Stream {
                     path,
@@ -209,8 +246,8 @@ impl Run<'_> {
     fn advance(&mut self, index: usize) {
         let stream = &mut self.streams[index];
         let (advanced, key) = match &mut stream.way {
-            Way::Direct(finder) => (finder.advance(&mut self.room, self.query), finder.key()),
-            Way::Journalctl(journalctl) => (journalctl.advance(self.query), journalctl.key()),
+            Way::Direct(finder) => (finder.advance(&mut self.room, &self.query), finder.key()),
+            Way::Journalctl(journalctl) => (journalctl.advance(&self.query), journalctl.key()),
         };
         stream.key = key;
         match advanced {
@@ -237,8 +274,8 @@ impl Run<'_> {
     fn instead(&mut self, path: PathBuf, source: Option<File>, fault: Fault, last: Option<Key>) {
         let is_missing = matches!(&fault, Fault::Io(error) if error.kind() == io::ErrorKind::NotFound);
         let mut rest = Rest::Lost;
-        if let Some(program) = self.journalctl.filter(|_| !is_missing) {
-            match Journalctl::start(program, &path, source, self.query, last) {
+        if let Some(program) = self.journalctl.as_deref().filter(|_| !is_missing) {
+            match Journalctl::start(program, &path, source, &self.query, last) {
                 Ok(child) => {
                     rest = Rest::Read;
                     self.streams.push(Stream {

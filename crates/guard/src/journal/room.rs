@@ -28,13 +28,13 @@ pub(super) struct Room {
 pub(super) struct Verdict(u64);
 
 impl Verdict {
-    const ALTERNATIVE: u64 = 4;
+    const NAMED: u64 = 4;
     const ACCEPTED: u64 = 2;
     const WANTED: u64 = 1;
     const BITS: u64 = 7;
 
-    pub(super) const fn is_alternative(self) -> bool {
-        self.0 & Verdict::ALTERNATIVE != 0
+    pub(super) const fn is_named(self) -> bool {
+        self.0 & Verdict::NAMED != 0
     }
 
     pub(super) const fn is_accepted(self) -> bool {
@@ -82,7 +82,7 @@ impl Room {
             let payload = file.payload(&mut self.pool, &mut self.values, &data, PAYLOAD_MAX)?;
             if let Some((name, value)) = split(payload) {
                 verdict |= if query.accepts(name, value) { Verdict::ACCEPTED } else { 0 };
-                verdict |= if query.is_alternative(name, value) { Verdict::ALTERNATIVE } else { 0 };
+                verdict |= if query.names(name, value) { Verdict::NAMED } else { 0 };
             }
         }
         Ok(Verdict(verdict))

@@ -97,3 +97,52 @@ impl Values {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `MESSAGE=` and forty times `ab`: its length, then one block of literals, a match two bytes back, literals.
+    const LZ4: &[u8] = b"\x58\0\0\0\0\0\0\0\xafMESSAGE=ab\x02\0\x36\x50babab";
+    /// One segment, one block of a byte that is repeated.
+    const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd\x60\x00\x0f\x03\x80\x00x";
+
+    fn message() -> Vec<u8> {
+        [b"MESSAGE=".as_slice(), &b"ab".repeat(40)].concat()
+    }
+
+    #[test]
+    fn values_are_unpacked_as_far_as_they_are_wanted() {
+        let mut values = Values::new();
+        assert_eq!(values.decompress(Compression::Lz4, LZ4, 1000, 0).expect("lz4"), message());
+        assert_eq!(values.decompress(Compression::Lz4, LZ4, 10, 0).expect("lz4"), &message()[..10]);
+        assert_eq!(values.decompress(Compression::Zstd, ZSTD, 5000, 0).expect("zstd"), b"x".repeat(4096));
+        assert_eq!(values.decompress(Compression::Zstd, ZSTD, 7, 0).expect("zstd"), b"xxxxxxx");
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused_before_anything_is_allocated() {
+        let mut values = Values::new();
+        for length in [0, 87, 89, 1 << 20, 1 << 40, u64::MAX] {
+            let lying = [&length.to_le_bytes(), &LZ4[8..]].concat();
+            let fault = values.decompress(Compression::Lz4, &lying, 1000, 64).expect_err("a lie");
+            assert!(matches!(fault, Fault::Corrupt { offset: 64, .. }), "{fault}");
+        }
+        // A window of 2 GiB, which a decoder would have to keep.
+        let lying = [&ZSTD[..4], b"\x00\xa8\x03\x80\x00x"].concat();
+        assert!(values.decompress(Compression::Zstd, &lying, 1000, 0).is_err());
+        for end in 0..LZ4.len() {
+            assert!(values.decompress(Compression::Lz4, &LZ4[..end], 1000, 0).is_err(), "{end}");
+        }
+        for end in 0..ZSTD.len() {
+            assert!(values.decompress(Compression::Zstd, &ZSTD[..end], 1000, 0).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_decoder_is_left_to_journalctl() {
+        assert!(matches!(Compression::of(1, 0), Err(Fault::Unsupported(_))));
+        assert!(matches!(Compression::of(3, 8), Err(Fault::Corrupt { offset: 8, .. })));
+        assert!(matches!(Compression::of(0xf8, 0), Ok(Compression::None)));
+    }
+}

@@ -149,13 +149,13 @@ pub fn parse(mut export: &[u8]) -> Vec<Entry> {
 
 /// Entries as our own reader gives them, with nobody's help.
 #[must_use]
-pub fn directly(paths: &[PathBuf], query: &Query<'_>) -> (Vec<Entry>, Summary) {
+pub fn directly(paths: &[PathBuf], query: Query<'_>) -> (Vec<Entry>, Summary) {
     with_help(paths, query, None)
 }
 
 /// Entries as our own reader gives them.
 #[must_use]
-pub fn with_help(paths: &[PathBuf], query: &Query<'_>, journalctl: Option<&Path>) -> (Vec<Entry>, Summary) {
+pub fn with_help(paths: &[PathBuf], query: Query<'_>, journalctl: Option<&Path>) -> (Vec<Entry>, Summary) {
     let mut entries = Vec::new();
     let summary = read(paths, query, journalctl, &mut |entry| {
         entries.push(without_boot(entry));
