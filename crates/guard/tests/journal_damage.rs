@@ -16,6 +16,8 @@ const DATA: u8 = 1;
 const FIELD: u8 = 2;
 const ENTRY: u8 = 3;
 const DATA_HASH_TABLE: u8 = 4;
+const FIELD_HASH_TABLE: u8 = 5;
+const ENTRY_ARRAY: u8 = 6;
 
 /// A journal of some hundred entries without the room at its end, and what it holds.
 struct Sample {
@@ -208,6 +210,72 @@ fn flip(sample: &Sample, directory: &Path, rounds: u64, places: &[usize], is_str
     }
     // Damage that is not seen and damage that is: both occur.
     assert!((rounds / 20..rounds).contains(&whole), "{whole} of {rounds} were read without trouble");
+}
+
+#[test]
+fn pointers_that_lead_astray_make_nothing_up() {
+    if !has_remote("pointers that lead astray") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let sample = Sample::make(directory.path(), &[("SYSTEMD_JOURNAL_COMPACT", "0")]);
+    let path = directory.path().join("astray.journal");
+    fs::write(&path, &sample.bytes).expect("written");
+    let file = File::options().write(true).open(&path).expect("opened");
+    let paths = [path];
+    let objects = sample.objects();
+    let all_of = |kind: u8| objects.iter().filter(move |object| object.1 == kind).map(|object| object.0 as u64);
+    // Where the pointers of an object are, and to what they point.
+    let mut pointers: Vec<(usize, u8)> = vec![(120, FIELD_HASH_TABLE), (176, ENTRY_ARRAY)];
+    for &(at, kind, size) in &objects {
+        match kind {
+            DATA => pointers.extend([(at + 32, DATA), (at + 40, ENTRY), (at + 48, ENTRY_ARRAY)]),
+            FIELD => pointers.extend([(at + 24, FIELD), (at + 32, DATA)]),
+            ENTRY_ARRAY => {
+                pointers.push((at + 16, ENTRY_ARRAY));
+                pointers.extend((at + 24..at + size).step_by(8).map(|item| (item, ENTRY)));
+            }
+            FIELD_HASH_TABLE => pointers.extend((at + 16..at + size).step_by(16).map(|bucket| (bucket, FIELD))),
+            _ => {}
+        }
+    }
+    let mut chance = Chance(77);
+    let mut troubles = 0;
+    // Most belong to values, of which there are many.
+    let mut values = 0..;
+    pointers.retain(|&(at, kind)| {
+        let is_value = matches!(kind, DATA | ENTRY)
+            && objects.iter().any(|object| object.0 + 16 < at && at < object.0 + 56 && object.1 == DATA);
+        number(&sample.bytes, at) != 0 && (!is_value || values.next().is_some_and(|value| value % 4 == 0))
+    });
+    for (round, &(at, kind)) in pointers.iter().enumerate() {
+        let there: Vec<u64> = all_of(kind).collect();
+        let own = objects.iter().rev().find(|object| object.0 <= at).map_or(0, |object| object.0 as u64);
+        let astray = match chance.below(6) {
+            0 => own,
+            1 => there[0],
+            2 => there[there.len() - 1],
+            3 => u64::MAX - 7,
+            _ => there[chance.below(there.len() as u64) as usize],
+        };
+        file.write_all_at(&astray.to_le_bytes(), at as u64).expect("damaged");
+        let which = round as u64 % 5;
+        let (ours, summary) = directly(&paths, query(which));
+        assert_true(&ours, &sample, which, &format!("{astray} at {at}, query {which}"));
+        troubles += summary.troubles.len();
+        file.write_all_at(&sample.bytes[at..at + 8], at as u64).expect("mended");
+    }
+    assert!(troubles > 50, "{troubles} of {}", pointers.len());
+
+    // The list of all entries, one of them twice: what stands before is given.
+    let (array, _, size) =
+        objects.iter().rev().copied().find(|object| object.1 == ENTRY_ARRAY && object.2 > 200).expect("long");
+    let item = array + size / 2 / 8 * 8;
+    let before = sample.truth.len();
+    file.write_all_at(&sample.bytes[item - 8..item], item as u64).expect("damaged");
+    let (ours, summary) = directly(&paths, query(0));
+    assert_true(&ours, &sample, 0, "one entry twice");
+    assert!(ours.len() == before || summary.troubles[0].to_string().contains("does not go forwards"), "{}", ours.len());
 }
 
 #[test]

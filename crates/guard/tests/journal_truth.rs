@@ -9,7 +9,9 @@ use std::process::Command;
 
 use steadfast_guard::Entry;
 use steadfast_guard::journal::{Query, Rest, Test, read};
-use support::{START, assert_same, by_journalctl, directly, export, has_remote, make, names, skipped, with_help};
+use support::{
+    START, assert_same, by_journalctl, directly, export, export_shifted, has_remote, make, names, skipped, with_help,
+};
 
 /// With cursors, as `journalctl -o export` has them.
 fn everything<'q>() -> Query<'q> {
@@ -136,6 +138,23 @@ fn several_machines_in_one_order() {
     fs::write(directory.path().join("other.txt"), "no journal").expect("written");
     let source = format!("--directory={}", directory.path().display());
     compare(&[directory.path().to_owned()], &[source], "four machines");
+}
+
+#[test]
+fn the_clock_of_the_boot_comes_before_the_wall_clock() {
+    if !has_remote("the clock of the boot") {
+        return;
+    }
+    // Two journalds of one boot, in one of which the wall clock is an hour ahead.
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, seed, ahead) in [("a.journal", 21, 0), ("b.journal", 23, 3_600_000_000)] {
+        let _path = make(directory.path(), name, &export_shifted(120, seed, ahead), &[]);
+    }
+    let truth = by_journalctl(&[format!("--directory={}", directory.path().display())]);
+    let (ours, _) = directly(&[directory.path().to_owned()], everything());
+    assert_same(&ours, &truth, "an hour apart");
+    let back = ours.windows(2).filter(|pair| pair[1].realtime < pair[0].realtime).count();
+    assert!(back > 20, "they are mixed: {back}");
 }
 
 #[test]

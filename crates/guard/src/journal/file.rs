@@ -49,7 +49,6 @@ pub(super) struct Header {
     field_table_size: u64,
     pub(super) entries: u64,
     pub(super) head_seqnum: u64,
-    pub(super) head_realtime: u64,
     pub(super) entry_array: u64,
 }
 
@@ -290,7 +289,6 @@ impl Header {
             entries: u64_at(bytes, 152),
             head_seqnum: u64_at(bytes, 168),
             entry_array: u64_at(bytes, 176),
-            head_realtime: u64_at(bytes, 184),
         };
         if bytes[16] > STATE_ARCHIVED {
             return Err(Fault::Unsupported("a state that this version does not know"));

@@ -175,7 +175,7 @@ impl<'q> Reader<'q> {
             }
             break;
         }
-        self.waiting.sort_by_key(|waiting| waiting.file.header.head_realtime);
+        self.waiting.sort_by_key(|waiting| waiting.file.header.head_seqnum);
     }
 
     /// Replaces `entry` by the next one. False: there is none.
@@ -215,10 +215,15 @@ impl<'q> Reader<'q> {
     /// The stream whose entry comes next. Files whose turn has come have been started.
     fn first(&mut self) -> Option<usize> {
         loop {
-            let first = (0..self.streams.len()).min_by(|a, b| self.streams[*a].key.order(&self.streams[*b].key));
-            let key = first.map(|first| self.streams[first].key);
-            let turn = self.waiting.iter().position(|waiting| key.is_none_or(|key| waiting.may_precede(&key)));
-            let Some(turn) = turn else { return first };
+            // A stream of the same journald that stands at a smaller number holds a file back.
+            let is_held = |waiting: &Waiting| {
+                let header = &waiting.file.header;
+                let key = |stream: &Stream| (stream.key.seqnum_id, stream.key.seqnum);
+                self.streams.iter().map(key).any(|(id, number)| id == header.seqnum_id && number < header.head_seqnum)
+            };
+            let Some(turn) = self.waiting.iter().position(|waiting| !is_held(waiting)) else {
+                return (0..self.streams.len()).min_by(|a, b| self.streams[*a].key.order(&self.streams[*b].key));
+            };
             let Waiting { path, file } = self.waiting.remove(turn);
             self.start(path, file);
         }
@@ -293,18 +298,6 @@ impl<'q> Reader<'q> {
         self.summary.troubles.push(Trouble { path, fault, rest });
         if is_started {
             self.advance(self.streams.len() - 1);
-        }
-    }
-}
-
-impl Waiting {
-    /// Whether its first entry may stand before that one.
-    fn may_precede(&self, key: &Key) -> bool {
-        let header = &self.file.header;
-        if header.seqnum_id == key.seqnum_id {
-            header.head_seqnum <= key.seqnum
-        } else {
-            header.head_realtime <= key.realtime
         }
     }
 }

@@ -71,6 +71,12 @@ const BOOT: u64 = 400_000_000;
 /// An export: several boots, fields that stand twice, binary ones, values of all sizes, messages said again and again.
 #[must_use]
 pub fn export(entries: u64, seed: u64) -> Vec<u8> {
+    export_shifted(entries, seed, 0)
+}
+
+/// The same by a wall clock that is so many microseconds ahead.
+#[must_use]
+pub fn export_shifted(entries: u64, seed: u64, ahead: u64) -> Vec<u8> {
     let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut out = Vec::new();
     let mut realtime = START;
@@ -81,7 +87,8 @@ pub fn export(entries: u64, seed: u64) -> Vec<u8> {
         let mut text = String::new();
         let _ = write!(
             text,
-            "__REALTIME_TIMESTAMP={realtime}\n__MONOTONIC_TIMESTAMP={monotonic}\n_BOOT_ID={:032x}\n",
+            "__REALTIME_TIMESTAMP={}\n__MONOTONIC_TIMESTAMP={monotonic}\n_BOOT_ID={:032x}\n",
+            realtime + ahead,
             boot + 1
         );
         let _ = write!(text, "_SYSTEMD_UNIT=u{}.service\n_PID={}\nPRIORITY=6\n", chance.below(7), number % 50);
