@@ -8,7 +8,7 @@ use crate::place::Place;
 use crate::pool;
 use crate::report::{Findings, Report};
 use crate::rules;
-use crate::types::{Config, Kind, Launch, Listen, Mode};
+use crate::types::{Config, Guard, Kind, Launch, Listen, Mode};
 use crate::values::{self, Complaint};
 use crate::verify;
 
@@ -95,7 +95,7 @@ pub fn examine(command_line: &CommandLine, context: &Context) -> Examined {
             .places
             .insert("supervisor.control".into(), Place::Argument(format!("`--control {}`", control.display())));
     }
-    let config = Config { source: None, supervisor, pools: BTreeMap::from([(name, pool)]) };
+    let config = Config { source: None, supervisor, pools: BTreeMap::from([(name, pool)]), guard: Guard::default() };
     rules::check(&config, &mut reader.findings);
     Examined {
         config,

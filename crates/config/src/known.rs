@@ -20,7 +20,7 @@ pub(crate) type Keys = &'static [(&'static str, Standing)];
 
 /// The top of the file.
 pub(crate) const TOP: Keys =
-    &[("include", Built), ("supervisor", Built), ("pool", Built), ("ops", Later), ("guard", Later)];
+    &[("include", Built), ("supervisor", Built), ("pool", Built), ("ops", Later), ("guard", Built)];
 
 /// `[supervisor]`.
 pub(crate) const SUPERVISOR: Keys =
@@ -113,6 +113,24 @@ pub(crate) const RLIMITS: Keys = &[
     ("stack", Built),
 ];
 
+/// `[guard.NAME]`.
+pub(crate) const GUARD: Keys = &[
+    ("unit", Built),
+    ("match", Built),
+    ("source", Built),
+    ("failures", Built),
+    ("within", Built),
+    ("action", Built),
+    ("grace", Built),
+    ("budget", Built),
+    ("lock", Built),
+    ("notify", Built),
+    ("timeout", Built),
+];
+
+/// `budget = { … }` of `[guard.NAME]`.
+pub(crate) const BUDGET: Keys = &[("actions", Built), ("within", Built), ("then", Built)];
+
 /// What becomes of `key` in such a table; `None` for a key that does not exist.
 pub(crate) fn standing(keys: Keys, key: &str) -> Option<Standing> {
     keys.iter().find(|(name, _)| *name == key).map(|(_, standing)| *standing)
@@ -148,6 +166,8 @@ pub(crate) fn home(key: &str) -> Option<&'static str> {
         (VERIFY, "[pool.NAME.verify]"),
         (FALLBACK, "[pool.NAME.fallback]"),
         (QUEUE, "`queue = { … }` of [pool.NAME]"),
+        (GUARD, "[guard.NAME]"),
+        (BUDGET, "`budget = { … }` of [guard.NAME]"),
         (TOP, "the top of the file, before the first table"),
     ]
     .into_iter()

@@ -10,6 +10,7 @@ pub mod report;
 pub mod types;
 
 mod front;
+mod guard;
 mod include;
 mod known;
 mod lookup;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 use toml_parser::lexer::TokenKind;
 
+use crate::guard;
 use crate::include;
 use crate::known::{self, Standing};
 use crate::place::{Place, Places, Source};
@@ -14,7 +15,7 @@ use crate::pool;
 use crate::report::{Findings, Level, Problem, Report};
 use crate::rules;
 use crate::tree::{Table, Words, choice, word, words};
-use crate::types::{Config, Log, LogLevel, Supervisor};
+use crate::types::{Config, Guard, Log, LogLevel, Supervisor};
 use crate::values::{self, Complaint};
 
 /// `pool.NAME.breaker.backoff.first` has five.
@@ -60,6 +61,22 @@ impl Examined {
         &self.config
     }
 
+    /// Adds an error of the value at `key_path` (`guard.site.match[0]`), found by somebody who knows more of such values.
+    pub fn refuse(&mut self, key_path: &str, message: &str, hint: Option<String>) {
+        self.findings.error(key_path, message, hint);
+    }
+
+    /// Adds an error where there is nothing for a supervisor to run: a guard's file needs no pool.
+    pub fn require_pools(&mut self) {
+        let is_clean = self.findings.errors.is_empty() && self.syntax_errors.is_empty();
+        if let Some(source) = self.config.source.as_ref().filter(|_| self.config.pools.is_empty() && is_clean) {
+            let message = "the configuration has no pool: there is nothing to run";
+            let hint = "its [guard.NAME] tables are for `steadfast guard run`; a pool is a table [pool.NAME]";
+            let file = self.files.first().unwrap_or(source);
+            self.findings.errors.push(Problem::new(Level::Error, message).file(file).hint(hint));
+        }
+    }
+
     /// The configuration, if nothing is wrong with it.
     ///
     /// # Errors
@@ -94,7 +111,8 @@ pub fn examine(path: &Path, context: &Context) -> Examined {
     let source = context.directory.join(path);
     let base = source.parent().unwrap_or(Path::new("/")).to_owned();
     let mut loader = Loader { base, ..Loader::default() };
-    let mut config = Config { source: Some(source), supervisor: defaults(), pools: BTreeMap::new() };
+    let mut config =
+        Config { source: Some(source), supervisor: defaults(), pools: BTreeMap::new(), guard: Guard::default() };
     match loader.open(path, &context.directory.join(path)) {
         Some(file) => loader.read_main(&file, &mut config),
         None => loader.findings.mark_unread("supervisor".into()),
@@ -229,13 +247,16 @@ impl Loader {
                 }
             }
         }
+        if let Some(table) = top.table("guard", &mut self.findings) {
+            config.guard = guard::read(&table, &self.base, &mut self.findings);
+        }
         let patterns = top.list("include", "[\"pool.d/*.toml\"]", word, &mut self.findings).unwrap_or_default();
         let is_broken = self.findings.is_broken("include");
         if !is_broken {
             self.read_included(&patterns, config);
         }
         let is_clean = self.findings.errors.is_empty() && self.syntax_errors.is_empty();
-        if config.pools.is_empty() && is_clean {
+        if config.pools.is_empty() && config.guard.rules.is_empty() && is_clean {
             let hint = "write a table [pool.NAME] with `command` and `listen`";
             let message = "the configuration has no pool: there is nothing to run";
             self.findings.errors.push(Problem::new(Level::Error, message).file(&source.path).hint(hint));

@@ -239,12 +239,12 @@ pub(crate) fn shortened(text: &str) -> String {
 
 /// The key path without the table that its header names: `workers.min` of `pool.site.workers.min`.
 fn within_table(path: &str) -> &str {
-    let tables = if path.starts_with("pool.") { 2 } else { 1 };
+    let tables = if path.starts_with("pool.") || path.starts_with("guard.") { 2 } else { 1 };
     path.splitn(tables + 1, '.').last().unwrap_or(path)
 }
 
 /// What a value is, for "must be …, not …".
-fn article(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn article(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a number",

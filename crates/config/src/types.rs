@@ -16,6 +16,8 @@ pub struct Config {
     pub supervisor: Supervisor,
     /// `[pool.NAME]`, in the order of their names.
     pub pools: BTreeMap<String, Pool>,
+    /// `[guard]`.
+    pub guard: Guard,
 }
 
 impl Config {
@@ -354,4 +356,112 @@ pub enum Then {
     Hold,
     /// Leave with 69 when nothing of this supervisor has served for 60 s.
     Exit,
+}
+
+/// `[guard]`: what `steadfast guard run` does; the supervisor does nothing with it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Guard {
+    /// Where its state is kept; `None` is the default: $STATE_DIRECTORY, else /var/lib/steadfast.
+    pub state_dir: Option<PathBuf>,
+    /// `[guard.NAME]`, in the order of their names.
+    pub rules: BTreeMap<String, GuardRule>,
+}
+
+/// `[guard.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardRule {
+    /// Its name: 1 to 64 of `a-z A-Z 0-9 - _`.
+    pub name: String,
+    /// The unit, with its suffix.
+    pub unit: String,
+    /// What counts; never empty.
+    pub patterns: Vec<Match>,
+    /// Where entries come from.
+    pub source: GuardSource,
+    /// So many, 1 to 1000 …
+    pub failures: u32,
+    /// … within so long; never zero.
+    pub within: Duration,
+    /// What is done then.
+    pub action: GuardAction,
+    /// Nothing counts for so long, once the unit is active again.
+    pub grace: Duration,
+    /// At most so many actions, 1 to 1000 …
+    pub budget_actions: u32,
+    /// … in so long; never zero.
+    pub budget_within: Duration,
+    /// While this file is locked, nothing is done.
+    pub lock: Option<PathBuf>,
+    /// The program that is told, and its arguments; never empty.
+    pub notify: Option<Vec<String>>,
+    /// Nothing that is run takes longer; never zero.
+    pub timeout: Duration,
+}
+
+/// One item of `match`. Regular expressions and the names of sets are checked by whoever uses them: see
+/// [`load::Examined::refuse`](crate::load::Examined::refuse).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// What is looked at.
+    pub test: MatchTest,
+    /// Whose entries; `None` is the usual for what is looked at.
+    pub from: Option<MatchFrom>,
+}
+
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MatchTest {
+    /// A regular expression on MESSAGE.
+    Message(String),
+    /// The name of a set that ships with steadfast, without the `@`.
+    Set(String),
+    /// A field has this value.
+    Is {
+        /// The field.
+        field: String,
+        /// Its value.
+        value: String,
+    },
+    /// A regular expression on a field.
+    Matches {
+        /// The field.
+        field: String,
+        /// The expression.
+        regex: String,
+    },
+}
+
+/// `from = …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchFrom {
+    /// The unit's own processes.
+    Unit,
+    /// systemd, about the unit.
+    Systemd,
+}
+
+/// `source = …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuardSource {
+    /// The journal.
+    Journal,
+    /// `file:PATH`, absolute.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+/// `action = …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuardAction {
+    /// The unit is restarted.
+    Restart,
+    /// It is reloaded.
+    Reload,
+    /// It is stopped.
+    Stop,
+    /// Only a word.
+    Notify,
+    /// A program and its arguments; never empty.
+    Command(Vec<String>),
 }

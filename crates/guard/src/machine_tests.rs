@@ -208,8 +208,11 @@ fn what_others_say_about_the_unit_does_not_count() {
         let about = [("MESSAGE", "site.service: worker died"), ("UNIT", "site.service"), ("_PID", "1")];
         let of_guard =
             [("MESSAGE", "10 of 10: died"), ("_SYSTEMD_UNIT", "site.service"), ("STEADFAST_EVENT", "guard-matched")];
-        let of_steadfast =
-            [("MESSAGE", "worker-exited: died"), ("_SYSTEMD_UNIT", "site.service"), ("STEADFAST_EVENT", "worker-exited")];
+        let of_steadfast = [
+            ("MESSAGE", "worker-exited: died"),
+            ("_SYSTEMD_UNIT", "site.service"),
+            ("STEADFAST_EVENT", "worker-exited"),
+        ];
         let forged = [("MESSAGE", "died"), ("UNIT", "site.service"), ("_PID", "7"), ("_SYSTEMD_UNIT", "evil.service")];
         for fields in [&about[..], &of_guard[..], &of_steadfast[..], &forged[..]] {
             assert!(stage.tell(&entry(number, fields)).is_empty());
