@@ -2,6 +2,8 @@
 
 use crate::entry::Entry;
 
+/// How syslogd begins it.
+const REPEATED: &[u8] = b"last message repeated ";
 /// No entry stands for more.
 const TIMES_MAX: u64 = 1_000_000;
 
@@ -21,9 +23,13 @@ pub(crate) fn times(entry: &Entry) -> u64 {
 /// For `last message repeated 5 times` (syslogd): so many more of the message before.
 #[must_use]
 pub(crate) fn repeated(entry: &Entry) -> Option<u64> {
-    let message = entry.field("MESSAGE")?;
-    let rest = message.strip_prefix(b"last message repeated ")?;
+    let rest = entry.field("MESSAGE")?.strip_prefix(REPEATED)?;
     number(rest.strip_suffix(b" times").or_else(|| rest.strip_suffix(b" times."))?)
+}
+
+/// Whether a message may be such a one.
+pub(crate) fn is_repeated(message: &[u8]) -> bool {
+    message.starts_with(REPEATED)
 }
 
 fn said(message: &[u8]) -> Option<u64> {

@@ -16,6 +16,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Makes it empty, for the next one.
+    pub fn clear(&mut self) {
+        self.realtime = 0;
+        self.monotonic = 0;
+        self.cursor = None;
+        self.fields.clear();
+    }
+
     /// The first value of this field.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {

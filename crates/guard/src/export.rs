@@ -8,6 +8,9 @@ use crate::entry::Entry;
 /// So many bytes of a value are kept. journald takes values of up to 768 MiB, core dumps for example.
 pub const VALUE_MAX: usize = 1 << 20;
 
+/// So many bytes of all values of an entry together, so that nobody who writes many of them fills our memory.
+const ENTRY_MAX: usize = 8 << 20;
+
 /// So many fields of an entry are kept: journald takes no more (`ENTRY_FIELD_COUNT_MAX`).
 pub const FIELDS_MAX: usize = 1024;
 
@@ -34,6 +37,8 @@ pub struct ExportReader {
     place: Place,
     /// Fields of the entry before, to fill again.
     spare: Vec<(String, Vec<u8>)>,
+    /// Bytes of values that were kept of this entry.
+    kept: usize,
     /// Bytes that were read since the beginning.
     position: u64,
 }
@@ -93,6 +98,7 @@ impl ExportReader {
             address: Vec::new(),
             place: Place::Nowhere,
             spare: Vec::new(),
+            kept: 0,
             position: 0,
         }
     }
@@ -140,6 +146,7 @@ impl ExportReader {
         self.entry.monotonic = 0;
         self.entry.cursor = None;
         self.is_begun = false;
+        self.kept = 0;
     }
 
     /// One state's worth of bytes. True: an entry is whole.
@@ -239,8 +246,10 @@ impl ExportReader {
                 None => return,
             },
         };
-        let room = VALUE_MAX - value.len().min(VALUE_MAX);
-        value.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let room = (VALUE_MAX - value.len().min(VALUE_MAX)).min(ENTRY_MAX - self.kept);
+        let taken = bytes.len().min(room);
+        value.extend_from_slice(&bytes[..taken]);
+        self.kept += taken;
     }
 
     fn line_ends(&mut self) -> Result<(), ExportError> {

@@ -111,18 +111,23 @@ impl Pattern {
         self.looks_at() == "MESSAGE"
     }
 
+    /// Whether a value of the field that it looks at is one.
+    #[must_use]
+    pub fn accepts(&self, value: &[u8]) -> bool {
+        match &self.test {
+            Test::Is { value: wanted, .. } => value == wanted,
+            Test::Message(regex) | Test::Matches { regex, .. } => regex.is_match(cut(value)),
+        }
+    }
+
     /// Whether the entry is one. Whose words it is is not asked here.
     #[must_use]
     pub fn matches(&self, entry: &Entry) -> bool {
-        let values = |field: &str| {
-            let field = field.to_owned();
-            entry.fields.iter().filter(move |(name, _)| *name == field).map(|(_, value)| value.as_slice())
-        };
-        match &self.test {
-            Test::Message(regex) => entry.field("MESSAGE").is_some_and(|text| regex.is_match(cut(text))),
-            Test::Is { field, value } => values(field).any(|found| found == value),
-            Test::Matches { field, regex } => values(field).any(|text| regex.is_match(cut(text))),
-        }
+        let field = self.looks_at();
+        // A message is one; of other fields any will do.
+        let count = if self.is_text() { 1 } else { usize::MAX };
+        let mut values = entry.fields.iter().filter(|(name, _)| name == field).take(count);
+        values.any(|(_, value)| self.accepts(value))
     }
 }
 

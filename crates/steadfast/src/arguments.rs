@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::exchange::options::{Bench, Ping};
+use crate::guard::options::Guard;
 use crate::units::parse_duration;
 
 /// What `steadfast -h` prints below the options.
@@ -22,6 +23,7 @@ Examples:
   steadfast status --watch           pools and workers, redrawn each second
   steadfast reload --wait            new code: canary first, then worker by worker
   steadfast ping unix:/run/site.sock /health      asks as a web server does
+  steadfast guard run -c guard.toml  restarts a unit that keeps failing by its journal
 
 The supervisor is found by -c FILE or --control PATH, else by ./steadfast.toml,
 /etc/steadfast/steadfast.toml, or as the only one of this user that runs.
@@ -114,6 +116,8 @@ pub(crate) enum Verb {
     Quarantine(Quarantine),
     /// Be a worker that runs a CGI program for each request
     Cgi(Cgi),
+    /// Look after units that steadfast does not run, by what they write to the journal
+    Guard(Guard),
     /// Read requests; executed by the supervisor
     #[command(hide = true)]
     Front,

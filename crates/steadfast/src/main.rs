@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod exchange;
 mod failure;
+mod guard;
 mod output;
 mod places;
 mod table;

@@ -72,6 +72,7 @@ impl Source {
     fn load(&self) -> Result<Loaded, Report> {
         let mut examined = self.config.examine(&Context { directory: self.directory.clone() });
         compare(&mut examined, &self.runtime_dir, &self.directory);
+        examined.require_pools();
         examined.finish()
     }
 

@@ -9,6 +9,7 @@ use steadfast_supervisor::reload::ConfigSource;
 
 use crate::arguments::{Check, Target};
 use crate::failure::Failure;
+use crate::guard::rules;
 use crate::output::{self, Paint, Style};
 use crate::places::{self, Around};
 use crate::units::clean;
@@ -16,7 +17,7 @@ use crate::verbs::run::{broken, read};
 
 pub(super) fn check(arguments: &Check, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
     let file = places::configuration(target.config.as_deref(), around)?;
-    let (loaded, report) = match read(&ConfigSource::File(file.clone()), around) {
+    let (loaded, report) = match read(&ConfigSource::File(file.clone()), around, rules::compare) {
         Ok(loaded) => {
             let warnings = loaded.warnings.clone();
             (Some(loaded), warnings)
@@ -38,14 +39,21 @@ pub(super) fn check(arguments: &Check, target: &Target, around: &Around) -> Resu
             None => output::failure(&broken(&report)),
             Some(loaded) => {
                 output::message(&report.render(output::stderr_style().colour));
-                let pools = loaded.config.pools.len();
-                let name = if pools == 1 { "pool" } else { "pools" };
-                output::result(&format!("{}: {pools} {name}, no errors\n", file.display()))?;
+                let config = &loaded.config;
+                let contents = contents(config.pools.len(), config.guard.rules.len());
+                output::result(&format!("{}: {contents}, no errors\n", file.display()))?;
                 output::result(&drawn(&boots, output::stdout_style()))?;
             }
         }
     }
     Ok(if is_good { ExitCode::Good } else { ExitCode::Configuration })
+}
+
+/// `2 pools`, `1 pool and 1 rule of the guard`, `2 rules of the guard`.
+fn contents(pools: usize, rules: usize) -> String {
+    let pools = (pools > 0 || rules == 0).then(|| format!("{pools} {}", if pools == 1 { "pool" } else { "pools" }));
+    let rules = (rules > 0).then(|| format!("{rules} {} of the guard", if rules == 1 { "rule" } else { "rules" }));
+    pools.into_iter().chain(rules).collect::<Vec<_>>().join(" and ")
 }
 
 fn document(report: &Report, is_good: bool, boots: &[BootOutcome]) -> Result<String, Failure> {

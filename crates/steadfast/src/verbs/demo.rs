@@ -38,7 +38,7 @@ pub(super) fn demo(demo: &Demo, target: &Target, around: &Around) -> Result<u8, 
     };
     let home = Home::make(&around.surroundings)?;
     let source = ConfigSource::File(home.furnish(http)?);
-    let loaded = run::read(&source, around).map_err(|report| run::broken(&report))?;
+    let loaded = run::read(&source, around, |_| ()).map_err(|report| run::broken(&report))?;
     output::result(&banner(http, is_other, home.path(), output::stdout_style()))?;
     let directory = around.directory.clone();
     let version = env!("CARGO_PKG_VERSION");

@@ -7,6 +7,7 @@ mod completions;
 mod demo;
 mod events;
 mod front;
+mod guard;
 mod man;
 mod order;
 mod ping;
@@ -54,6 +55,7 @@ pub(crate) fn perform(arguments: Arguments) -> Result<process::ExitCode, Failure
         Verb::Drain { seat } => order(&Request::Drain { pool: seat.pool, slot: seat.slot }),
         Verb::Kill { seat } => order(&Request::Kill { pool: seat.pool, slot: seat.slot }),
         Verb::Quarantine(verb) => quarantine::quarantine(&verb, &target, &around).map(number),
+        Verb::Guard(verb) => guard::guard(&verb, &target, &around).map(number),
         Verb::Front => front::front().map(number),
         Verb::Breaker { pool, action } => {
             let action = match action {

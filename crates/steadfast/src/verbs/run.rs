@@ -1,7 +1,7 @@
 //! `steadfast run`: hands a checked configuration to the supervisor.
 
 use steadfast_config::command_line::CommandLine;
-use steadfast_config::load::Loaded;
+use steadfast_config::load::{Examined, Loaded};
 use steadfast_config::report::Report;
 use steadfast_config::types::Log;
 use steadfast_proto::exit::ExitCode;
@@ -23,7 +23,7 @@ pub(super) fn run(arguments: Run, target: Target, around: &Around) -> Result<u8,
     } else {
         ConfigSource::CommandLine(Box::new(command_line(arguments, target)))
     };
-    let mut loaded = read(&source, around).map_err(|report| broken(&report))?;
+    let mut loaded = read(&source, around, Examined::require_pools).map_err(|report| broken(&report))?;
     if !loaded.warnings.is_empty() {
         output::message(&loaded.warnings.render(output::stderr_style().colour));
     }
@@ -34,11 +34,12 @@ pub(super) fn run(arguments: Run, target: Target, around: &Around) -> Result<u8,
     Ok(run::run(Options { loaded, source, directory, record, control, version: env!("CARGO_PKG_VERSION") }))
 }
 
-/// The configuration by itself and against this machine: every problem of both at once.
-pub(super) fn read(source: &ConfigSource, around: &Around) -> Result<Loaded, Report> {
+/// The configuration by itself and against this machine: every problem of both, and of what `more` looks at, at once.
+pub(super) fn read(source: &ConfigSource, around: &Around, more: impl FnOnce(&mut Examined)) -> Result<Loaded, Report> {
     let mut examined = source.examine(&around.context());
     let runtime_dir = runtime_dir::runtime_dir(examined.config(), &around.directory);
     reload::compare(&mut examined, &runtime_dir, &around.directory);
+    more(&mut examined);
     examined.finish()
 }
 
