@@ -3,3 +3,4 @@
 pub(crate) mod options;
 pub(crate) mod rehearse;
 pub(crate) mod rules;
+pub(crate) mod serve;

@@ -11,7 +11,7 @@ use steadfast_proto::exit::ExitCode;
 use crate::arguments::Target;
 use crate::failure::Failure;
 use crate::guard::options::{Guard, GuardVerb, Test};
-use crate::guard::{rehearse, rules};
+use crate::guard::{rehearse, rules, serve};
 use crate::output;
 use crate::places::{self, Around};
 use crate::verbs::run::broken;
@@ -19,7 +19,11 @@ use crate::verbs::run::broken;
 pub(super) fn guard(guard: &Guard, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
     match &guard.verb {
         GuardVerb::Test(test) => rehearse::rehearse(test, &tested(test, target, around)?),
-        GuardVerb::Run(_) => Err(Failure::new(ExitCode::Bug, "x")),
+        GuardVerb::Run(run) => {
+            let file = places::configuration(target.config.as_deref(), around)?;
+            let (loaded, rules) = read(&file, around)?;
+            serve::serve(run, &loaded.config, rules)
+        }
         GuardVerb::Sets => {
             let lines: String = sets::ALL.iter().map(|set| format!("@{:<25} {}\n", set.name, set.about)).collect();
             output::result(&lines).map(|()| ExitCode::Good)

@@ -21,8 +21,10 @@ pub struct Event {
     pub kind: Kind,
     /// How loud it is.
     pub level: Level,
-    /// Which pool; `None` is the supervisor itself.
+    /// Which pool, or which rule of the guard; `None` is the supervisor, or the guard, itself.
     pub pool: Option<Arc<str>>,
+    /// The unit that the guard looks after.
+    pub unit: Option<String>,
     /// Which generation.
     pub generation: Option<u32>,
     /// Which slot.
@@ -88,6 +90,7 @@ impl Event {
             kind,
             level: kind.level(),
             pool: None,
+            unit: None,
             generation: None,
             slot: None,
             pid: None,
@@ -139,6 +142,8 @@ impl Event {
     }
 
     text_setters! {
+        /// Sets the unit.
+        unit
         /// Sets the name of the end.
         name
         /// Sets the words.
@@ -181,7 +186,7 @@ impl Event {
 
     /// About how many bytes of memory it takes.
     pub fn size(&self) -> usize {
-        let texts = [&self.name, &self.message, &self.request, &self.id, &self.reason];
+        let texts = [&self.unit, &self.name, &self.message, &self.request, &self.id, &self.reason];
         let lines: usize = self.stderr.iter().map(|line| line.capacity() + size_of::<String>()).sum();
         size_of::<Event>() + texts.into_iter().flatten().map(String::capacity).sum::<usize>() + lines
     }

@@ -25,7 +25,8 @@ pub fn datagram(event: &Event) -> Vec<u8> {
     entry.field("MESSAGE_ID", event.kind.message_id());
     entry.field("SYSLOG_IDENTIFIER", "steadfast");
     entry.field("STEADFAST_EVENT", event.kind.name());
-    entry.text("STEADFAST_POOL", event.pool.as_deref());
+    entry.text(if event.unit.is_some() { "STEADFAST_RULE" } else { "STEADFAST_POOL" }, event.pool.as_deref());
+    entry.text("STEADFAST_UNIT", event.unit.as_deref());
     entry.number("STEADFAST_GENERATION", event.generation);
     entry.number("STEADFAST_SLOT", event.slot);
     entry.number("STEADFAST_PID", event.pid);

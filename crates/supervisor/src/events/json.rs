@@ -18,6 +18,10 @@ struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<u32>,
@@ -61,7 +65,9 @@ pub fn object(sequence: Option<u64>, wall: SystemTime, event: &Event) -> String 
         time: human::time(wall),
         event: event.kind.name(),
         level: event.level.word(),
-        pool: event.pool.as_deref(),
+        pool: event.pool.as_deref().filter(|_| event.unit.is_none()),
+        rule: event.pool.as_deref().filter(|_| event.unit.is_some()),
+        unit: event.unit.as_deref(),
         generation: event.generation,
         slot: event.slot,
         pid: event.pid,

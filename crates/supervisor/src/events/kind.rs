@@ -131,6 +131,7 @@ kinds! {
     GuardActed "guard-acted" Warning "f296c6b59bd24505b63942e8e1fe4ed0" "The guard acted.";
     GuardIgnored "guard-ignored" Notice "e76c1d64f7ed43258badb8a0d2ddd410" "The guard saw enough lines and did nothing.";
     GuardGaveUp "guard-gave-up" Error "0abc550b6bb046689c43b6527bf9eadd" "The guard's budget is spent.";
+    GuardWarned "guard-warned" Warning "5c3bb1a9d2e94c1f8f0de7a06d4b9f61" "Something of the guard itself needs a look.";
 }
 
 impl Kind {
@@ -145,9 +146,12 @@ impl Kind {
     }
 
     /// Whether each is told by itself while there is room: what answers an operator's order (he sees no other answer to a
-    /// signal), and what becomes of a deploy, of which two may follow each other at once for different reasons.
+    /// signal), what becomes of a deploy, of which two may follow each other at once for different reasons, and what the
+    /// guard does and why not.
     pub fn is_told_each(self) -> bool {
-        matches!(self, Kind::SupervisorRefused | Kind::SupervisorReloaded) || self.name().starts_with("generation-")
+        let is_of_guard = matches!(self, Kind::GuardActed | Kind::GuardIgnored | Kind::GuardGaveUp | Kind::GuardWarned);
+        let is_answer = matches!(self, Kind::SupervisorRefused | Kind::SupervisorReloaded);
+        is_answer || is_of_guard || self.name().starts_with("generation-")
     }
 
     /// Whether it tells of a pool as a whole or of us all, and not of one worker or one request.
