@@ -13,6 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::note::length;
+use crate::sys;
 
 /// So much of what it says is kept.
 const SAID_MAX: usize = 64 * 1024;
@@ -51,6 +52,7 @@ impl Errand {
         builder.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         // It is no service of the manager's: what it says there would be taken for our own words.
         builder.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+        sys::unblock_signals(&mut builder);
         let mut child = builder.spawn().map_err(failed)?;
         drop(builder);
         let prepared = prepare(&mut child, &reader);
@@ -231,6 +233,12 @@ mod tests {
         let input = vec![b'x'; 1 << 20];
         assert_eq!(run("wc -c", Some(input.clone()), LONG).as_deref(), Ok("1048576\n"));
         assert_eq!(run("exec true", Some(input), LONG).as_deref(), Ok(""));
+    }
+
+    #[test]
+    fn it_hears_every_signal() {
+        let said = run("grep SigBlk /proc/self/status", None, LONG).expect("said");
+        assert!(said.trim_end().ends_with("0000000000000000"), "{said}");
     }
 
     #[test]

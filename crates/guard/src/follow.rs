@@ -145,6 +145,7 @@ impl Follower {
         }
         command.args(self.query.arguments());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("NOTIFY_SOCKET");
+        sys::unblock_signals(&mut command);
         sys::die_with_parent(&mut command);
         let failed = |error: io::Error| format!("cannot start journalctl: {}", reason(&error));
         let mut child = command.spawn().map_err(failed)?;
