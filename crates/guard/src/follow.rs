@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::entry::Entry;
 use crate::errand::{never_wait, reason};
 use crate::export::ExportReader;
+use crate::moment::Id;
 use crate::query::Query;
 use crate::store::Place;
 use crate::sys;
@@ -42,9 +43,13 @@ pub(crate) enum Turn {
 }
 
 /// The reader, and how far it has read.
+///
+/// `--merge` keeps journalctl from looking for the current boot only, which it learns from a file that a container's
+/// sandbox may show as the host's; so that other machines' journals do not come with it, ours is named.
 #[derive(Debug)]
 pub(crate) struct Follower {
     query: Query,
+    machine: Option<String>,
     place: Option<Place>,
     /// Where to begin without a place, in microseconds since 1970.
     since: u64,
@@ -77,6 +82,7 @@ impl Follower {
     pub(crate) fn new(query: Query, place: Option<Place>, since: u64) -> Follower {
         Follower {
             query,
+            machine: machine(),
             place,
             since,
             running: None,
@@ -143,7 +149,10 @@ impl Follower {
                 command.arg(since(self.since));
             }
         }
-        command.args(self.query.arguments());
+        match &self.machine {
+            Some(machine) => command.arg("--merge").args(self.query.on_machine(machine).arguments()),
+            None => command.args(self.query.arguments()),
+        };
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("NOTIFY_SOCKET");
         sys::unblock_signals(&mut command);
         sys::die_with_parent(&mut command);
@@ -247,6 +256,12 @@ impl Drop for Running {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Ours, as journald writes it into each entry.
+fn machine() -> Option<String> {
+    let text = std::fs::read("/etc/machine-id").ok()?;
+    Id::parse(text.trim_ascii()).map(|id| id.to_string())
 }
 
 fn since(wall: u64) -> String {

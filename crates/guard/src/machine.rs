@@ -344,6 +344,10 @@ impl Machine {
                     let again = Some(now.after(PAUSE_FIRST * 2u32.pow(tries)));
                     self.saved.phase = Phase::Asking { episode, tries: tries + 1, again };
                 }
+                // Whoever is only told, or mends by himself, may be needed most when systemd is not there.
+                Err(_) if !self.rule.action.is_of_unit() => {
+                    self.decide(episode, Facts::well(None), now);
+                }
                 Err(error) => {
                     let words = format!("{} lines, but systemd cannot be asked: {error}", episode.count());
                     self.tell(Topic::Ignored, words, episode.count());

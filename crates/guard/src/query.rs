@@ -51,6 +51,16 @@ impl Query {
         Query { alternatives, fields }
     }
 
+    /// The same, of this machine only.
+    #[must_use]
+    pub fn on_machine(&self, machine: &str) -> Query {
+        let mut query = self.clone();
+        for alternative in &mut query.alternatives {
+            alternative.push(format!("_MACHINE_ID={machine}"));
+        }
+        query
+    }
+
     /// As journalctl(1) takes them.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
@@ -63,5 +73,43 @@ impl Query {
             arguments.extend(alternative.iter().cloned());
         }
         arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pattern::Pattern;
+    use crate::rule::{Action, Budget, Source};
+
+    #[test]
+    fn journald_is_asked_for_no_more_than_the_rules_can_match() {
+        let rule = |unit: &str, patterns| Rule {
+            name: unit.to_owned(),
+            unit: unit.to_owned(),
+            patterns,
+            source: Source::Journal,
+            failures: 1,
+            within: Duration::from_secs(1),
+            action: Action::Notify,
+            grace: Duration::ZERO,
+            budget: Budget { actions: 1, within: Duration::from_secs(1) },
+            lock: None,
+            notify: None,
+            timeout: Duration::from_secs(1),
+        };
+        let rules = [
+            rule("a.service", vec![Pattern::message("x", Voice::Unit).expect("a pattern")]),
+            rule("b.service", vec![Pattern::is("EXIT_STATUS", "1", Voice::Systemd)]),
+            rule("a.service", vec![Pattern::message("y", Voice::Unit).expect("a pattern")]),
+        ];
+        let arguments = Query::of(&rules).on_machine("m").arguments();
+        let (options, matches) = arguments.split_at(3);
+        assert!(options[1].starts_with("--output-fields=") && options[1].contains("EXIT_STATUS"));
+        let wanted = "MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e _MACHINE_ID=m + _PID=1 UNIT=b.service _MACHINE_ID=m + \
+                      _SYSTEMD_UNIT=a.service _MACHINE_ID=m";
+        assert_eq!(matches.join(" "), wanted);
     }
 }
