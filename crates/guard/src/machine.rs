@@ -191,13 +191,14 @@ impl Machine {
 
     /// In a few words.
     #[must_use]
-    pub fn status(&self) -> String {
+    pub fn status(&self, now: Moment) -> String {
         let Rule { unit, failures, .. } = &*self.rule;
         let what = match &self.saved.phase {
             Phase::Watching => format!("{} of {failures}", self.saved.window.count()),
             Phase::Asking { .. } => "asking systemd".to_owned(),
             Phase::Acting { .. } => self.rule.action.word().to_owned(),
             Phase::Settling { .. } => "not active again yet".to_owned(),
+            Phase::Grace { from, .. } if now.since(*from) >= self.rule.grace => format!("0 of {failures}"),
             Phase::Grace { .. } => "grace".to_owned(),
         };
         let end = if self.saved.ledger.is_spent() { ", stands back" } else { "" };
@@ -509,7 +510,11 @@ impl Machine {
     pub fn wait(&self, now: Moment) -> Option<Duration> {
         match &self.saved.phase {
             Phase::Asking { again, .. } | Phase::Settling { again, .. } => again.map(|again| again.since(now)),
-            Phase::Grace { from, ignored, .. } if *ignored > 1 => Some(from.after(self.rule.grace).since(now)),
+            // Its end shows in the status, too.
+            Phase::Grace { from, .. } if now.since(*from) < self.rule.grace => {
+                Some(from.after(self.rule.grace).since(now))
+            }
+            Phase::Grace { ignored, .. } if *ignored > 1 => Some(Duration::ZERO),
             Phase::Grace { .. } | Phase::Watching | Phase::Acting { .. } => None,
         }
     }

@@ -319,7 +319,7 @@ fn a_guard_that_was_killed_goes_on_where_it_was() {
     stage.machine.handle_time(moment(22));
     assert_eq!(stage.orders(), ["ask"], "until it is active again");
     assert!(stage.facts(well(SECOND_LIFE, 15), 23).is_empty());
-    assert!(stage.machine.status().ends_with("grace"));
+    assert!(stage.machine.status(moment(24)).ends_with("grace"));
     // … or it has not, and is asked for again, out of the same budget.
     stage.machine = Machine::resume(Arc::new(rule()), saved, moment(20));
     stage.orders();

@@ -49,9 +49,9 @@ pub fn length(length: Duration) -> String {
     let millis = length.as_millis();
     match millis {
         _ if millis < 1000 => format!("{millis} ms"),
-        _ if millis % 3_600_000 == 0 => format!("{} h", millis / 3_600_000),
-        _ if millis % 60_000 == 0 && millis >= 120_000 => format!("{} min", millis / 60_000),
-        _ if millis % 1000 == 0 => format!("{} s", millis / 1000),
+        _ if millis.is_multiple_of(3_600_000) => format!("{} h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) && millis >= 120_000 => format!("{} min", millis / 60_000),
+        _ if millis.is_multiple_of(1000) => format!("{} s", millis / 1000),
         _ => format!("{:.1} s", length.as_secs_f64()),
     }
 }

@@ -171,7 +171,8 @@ impl Guard {
             self.fed = now;
         }
         if self.watches.len() <= 8 {
-            let words: Vec<String> = self.watches.iter().map(|watch| watch.machine.status()).collect();
+            let moment = self.clock.now();
+            let words: Vec<String> = self.watches.iter().map(|watch| watch.machine.status(moment)).collect();
             self.notify.status(words.join("; "));
         } else {
             self.notify.status(format!("{} rules", self.watches.len()));
@@ -242,10 +243,7 @@ impl Guard {
     fn obey(&mut self, listener: &mut dyn Listener) {
         let now = self.clock.now();
         for index in 0..self.watches.len() {
-            loop {
-                let Some(watch) = self.watches.get_mut(index) else {
-                    break;
-                };
+            while let Some(watch) = self.watches.get_mut(index) {
                 watch.machine.handle_time(now);
                 let is_moved = watch.work.turn(&mut watch.machine, now, listener);
                 let order = watch.machine.next_order();

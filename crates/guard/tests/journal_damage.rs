@@ -175,6 +175,35 @@ fn journalctl_goes_on_where_the_damage_is() {
     assert!(matches!(summary.troubles[0].rest, Rest::Lost));
 }
 
+#[test]
+fn the_index_of_a_file_that_was_given_up_is_not_believed() {
+    if !has_remote("a file that was given up") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut sample = Sample::make(directory.path(), &[]);
+    let expected = |which| sample.truth.iter().filter(|entry| is_asked_for(entry, which)).count();
+    let expected = [expected(1), expected(2), expected(3)];
+    // The page with the heads of the fields' lists was lost with the power.
+    for (at, kind, _) in sample.objects() {
+        if kind == FIELD {
+            sample.bytes[at + 32..at + 40].fill(0);
+        }
+    }
+    let found = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, bytes).expect("written");
+        [1, 2, 3].map(|which| directly(std::slice::from_ref(&path), query(which)).0.len())
+    };
+    assert_eq!(found("put-aside.journal~", &sample.bytes), expected);
+    // Its writer never came back to put it aside.
+    sample.bytes[16] = 1;
+    assert_eq!(found("left.journal", &sample.bytes), expected);
+    // The one that is closed in order is believed: so the list is what decides.
+    sample.bytes[16] = 0;
+    assert_eq!(found("closed.journal", &sample.bytes), [0; 3]);
+}
+
 /// Rounds of damage, each read in one of five ways. `places` are the bytes that may be hit.
 fn flip(sample: &Sample, directory: &Path, rounds: u64, places: &[usize], is_structure: bool) {
     let path = directory.join("flipped.journal");

@@ -65,6 +65,9 @@ fn compare(paths: &[PathBuf], source: &[String], what: &str) {
     assert!(ours.len() > 5, "{what}");
     assert_same(&ours, &by_journalctl(&source_of), &format!("{what}, several values together"));
 
+    let (ours, _) = directly(paths, Query { alternatives: vec![vec![unit("u3.service")], vec![]], ..everything() });
+    assert_eq!(ours.len(), truth.len(), "{what}: nothing named is everything");
+
     // At an entry's own time, between two, before all, after all.
     let (first, middle, last) = (truth[0].realtime, truth[truth.len() / 2].realtime, truth[truth.len() - 1].realtime);
     for (since, until) in

@@ -42,7 +42,10 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
     incompatible: u32,
+    /// Its writer has it open, or went without closing it.
     pub(super) is_online: bool,
+    /// The boot in which it was last written to.
+    pub(super) boot: [u8; 16],
     pub(super) seqnum_id: [u8; 16],
     size: u64,
     field_table: u64,
@@ -282,6 +285,7 @@ impl Header {
         let header = Header {
             incompatible,
             is_online: bytes[16] == STATE_ONLINE,
+            boot: id_at(bytes, 56),
             seqnum_id: id_at(bytes, 72),
             size: u64_at(bytes, 88),
             field_table: u64_at(bytes, 120),

@@ -48,7 +48,7 @@ struct Listed {
 
 impl Finder {
     /// Prepares the search in a file that is open. `is_whole` says that its writer finished it or is still alive, so that its
-    /// index of fields can be trusted.
+    /// index of fields can be trusted: where a page of it was lost, a list of values is shorter and looks whole.
     pub(super) fn new(file: JournalFile, is_whole: bool, room: &mut Room, query: &Query<'_>) -> Result<Finder, Fault> {
         // Where the list of all entries breaks off, the entries before that place can be read all the same.
         let end = last_entry(&file, &mut room.pool).unwrap_or(u64::MAX);
@@ -115,7 +115,7 @@ impl Finder {
     /// Whatever list the entry was in: what it has itself decides.
     fn passes(&self, room: &mut Room, query: &Query<'_>) -> Result<bool, Fault> {
         let mut is_accepted = query.tests.is_empty();
-        let mut is_alternative = query.alternatives.is_empty();
+        let mut is_alternative = query.has_alternative(&[]);
         let is_simple = query.is_simple();
         let mut named = Vec::new();
         for item in &self.items {

@@ -49,6 +49,12 @@ fn is_machine(name: &str) -> bool {
     id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// This boot's id, as journal files have it.
+pub(super) fn boot() -> Option<[u8; 16]> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    u128::from_str_radix(&id.trim().replace('-', ""), 16).ok().map(u128::to_be_bytes)
+}
+
 /// Whether its writer gave the file up in disorder: journald found it unclean after a crash and put it aside under this name.
 pub(super) fn is_put_aside(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "journal~")

@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::file::JournalFile;
 use super::finder::Finder;
 use super::order::Key;
-use super::places::{files_in, is_put_aside};
+use super::places::{boot, files_in, is_put_aside};
 use super::query::Query;
 use super::room::Room;
 use crate::entry::Entry;
@@ -72,6 +72,8 @@ pub struct Reader<'q> {
     query: Query<'q>,
     journalctl: Option<PathBuf>,
     room: Room,
+    /// The boot in which this is.
+    boot: Option<[u8; 16]>,
     summary: Summary,
     waiting: Vec<Waiting>,
     streams: Vec<Stream>,
@@ -131,6 +133,7 @@ impl<'q> Reader<'q> {
             query,
             journalctl: journalctl.map(Path::to_owned),
             room: Room::new(),
+            boot: boot(),
             summary: Summary::default(),
             waiting: Vec::new(),
             streams: Vec::new(),
@@ -232,7 +235,9 @@ impl<'q> Reader<'q> {
     /// The turn of a file has come.
     fn start(&mut self, path: PathBuf, file: JournalFile) {
         let source = file.source.file.try_clone();
-        match Finder::new(file, !is_put_aside(&path), &mut self.room, &self.query) {
+        let header = &file.header;
+        let is_left = is_put_aside(&path) || header.is_online && self.boot != Some(header.boot);
+        match Finder::new(file, !is_left, &mut self.room, &self.query) {
             Ok(finder) => {
                 self.streams.push(Stream {
                     path,

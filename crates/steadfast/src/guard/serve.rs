@@ -32,11 +32,13 @@ pub(crate) fn serve(run: &Run, config: &Config, rules: Vec<Arc<Rule>>) -> Result
     let format = match run.log {
         Some(LogFormat::Auto) => Format::Auto,
         Some(LogFormat::Human) => Format::Human,
+        Some(LogFormat::Logfmt) => Format::Logfmt,
         Some(LogFormat::Json) => Format::Json,
         Some(LogFormat::Journald) => Format::Journald,
         None => match config.supervisor.log {
             LogChoice::Auto => Format::Auto,
             LogChoice::Human => Format::Human,
+            LogChoice::Logfmt => Format::Logfmt,
             LogChoice::Json => Format::Json,
             LogChoice::Journald => Format::Journald,
         },
