@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::exchange::options::{Bench, Ping};
 use crate::guard::options::Guard;
-use crate::units::parse_duration;
+use crate::units::{LogFormat, parse_duration};
 
 /// What `steadfast -h` prints below the options.
 const EXAMPLES: &str = "\
@@ -212,15 +212,6 @@ pub(crate) struct Run {
     /// The worker's program, instead of a configuration file
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "config")]
     pub(crate) command: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Auto,
-    Human,
-    Logfmt,
-    Json,
-    Journald,
 }
 
 /// `steadfast check`.

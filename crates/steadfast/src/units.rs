@@ -1,8 +1,19 @@
-//! Durations, sizes and times, as people type and read them.
+//! Durations, sizes, times and other words, as people type and read them.
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use jiff::Timestamp;
+
+/// `--log`: how what happens is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Auto,
+    Human,
+    Logfmt,
+    Json,
+    Journald,
+}
 
 /// `500ms`, `90s`, `5m`, `2h`, `1d`; the error says what was wrong and what to write.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {

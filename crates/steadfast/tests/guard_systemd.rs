@@ -1,5 +1,7 @@
 //! The guard in a booted machine: real systemd, real journald, real FCGI::ProcManager. One boot, several units.
 
+#![allow(clippy::print_stdout)] // Figures for whoever looks.
+
 use std::time::Duration;
 
 mod support;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::arguments::LogFormat;
-use crate::units::parse_duration;
+use crate::units::{LogFormat, parse_duration};
 
 /// `steadfast guard`.
 #[derive(Debug, Args)]

@@ -17,9 +17,9 @@ use steadfast_supervisor::events::kind::{Kind, Level};
 use steadfast_supervisor::events::log::{Format, Log};
 use steadfast_supervisor::signals::{Sig, Signals};
 
-use crate::arguments::LogFormat;
 use crate::failure::{Failure, reason};
 use crate::guard::options::Run;
+use crate::units::LogFormat;
 
 /// Where the state is kept when nobody says where.
 const STATE_DIR: &str = "/var/lib/steadfast";

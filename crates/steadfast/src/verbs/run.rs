@@ -9,10 +9,11 @@ use steadfast_supervisor::reload::{self, ConfigSource};
 use steadfast_supervisor::run::{self, Options};
 use steadfast_supervisor::runtime_dir;
 
-use crate::arguments::{LogFormat, Run, Target};
+use crate::arguments::{Run, Target};
 use crate::failure::Failure;
 use crate::output;
 use crate::places::{self, Around};
+use crate::units::LogFormat;
 
 /// Gives the supervisor's own exit code.
 pub(super) fn run(arguments: Run, target: Target, around: &Around) -> Result<u8, Failure> {
