@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::apps;
 use support::booted::Booted;
 use support::conditions::is_within;
-use support::daemon::{Config, Pool, STEADFAST, address, steadfast};
+use support::daemon::{Config, Pool, STEADFAST, USER, address, steadfast};
 use support::fcgi::Request;
 use support::scene::allow;
 use support::within::skipped;
@@ -169,6 +169,7 @@ fn each_worker_has_its_group() {
     leftovers_end_at_the_next_start(&unit);
     nothing_is_left_at_the_end(&unit);
     a_group_that_cannot_be_written_costs_only_the_groups(&unit);
+    one_that_is_not_root_and_in_its_leaf_already(&unit);
 }
 
 /// Nobody has given it its group: it leaves it as it is.
@@ -305,4 +306,33 @@ fn a_group_that_cannot_be_written_costs_only_the_groups(unit: &Unit) {
     let complaints = said.matches("cannot be divided").count();
     assert!(complaints == 1 && said.contains("Read-only file system"), "{said}");
     let _stopped = unit.machine.sh("systemctl stop groups.service");
+}
+
+/// As `DelegateSubgroup=supervisor` of a newer systemd starts it, and `User=`.
+fn one_that_is_not_root_and_in_its_leaf_already(unit: &Unit) {
+    let scene = &unit.site.scene;
+    let text = format!(
+        "[supervisor]\nruntime-dir = \"/run/leaf\"\nlog = \"json\"\n[pool.plain]\ncommand = [{:?}]\nworkers = 2\n\
+         listen = [\"unix:/run/leaf/plain.sock\"]\nmode = \"direct\"\ndirectory = {:?}\n",
+        scene.join("worker"),
+        scene.path()
+    );
+    let config = scene.write("leaf.toml", &text);
+    let script = format!(
+        "mkdir {GROUP}/supervisor && echo $$$$ > {GROUP}/supervisor/cgroup.procs && exec {STEADFAST} run -c {}",
+        config.display()
+    );
+    unit.write(&format!(
+        "Delegate=yes\nUser={USER}\nRuntimeDirectory=leaf\nExecStart=\nExecStart=/bin/sh -c '{script}'\n"
+    ));
+    let _started = unit.machine.sh("systemctl start groups.service");
+    assert_eq!(unit.group_of(unit.main()), "groups.service/supervisor");
+    let is_whole = || unit.groups().iter().filter(|name| name.starts_with("worker-plain-")).count() == 2;
+    assert!(is_within(PATIENT, is_whole), "{:?}\n{}", unit.groups(), unit.machine.journal("-n 40 -u groups"));
+    for group in unit.groups().iter().filter(|name| name.starts_with("worker-plain-")) {
+        let inside = unit.machine.sh(&format!("cat {GROUP}/{group}/cgroup.procs"));
+        assert_eq!(inside.lines().count(), 1, "{group}: {inside}");
+    }
+    let _stopped = unit.machine.sh("systemctl stop groups.service");
+    assert!(unit.is_gone(GROUP), "the unit's group is left");
 }
