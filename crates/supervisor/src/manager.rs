@@ -10,6 +10,7 @@ use std::time::Duration;
 use steadfast_policy::policy::Policy;
 use steadfast_policy::view::PoolState;
 
+use crate::notify::Said;
 use crate::pools::{Pool, Socket};
 use crate::shell::Shell;
 use crate::timers::Timer;
@@ -70,13 +71,15 @@ pub(crate) fn tell(shell: &mut Shell, policy: &Policy) {
         return;
     }
     if std::mem::take(&mut shell.is_news) {
-        if !shell.is_stopping {
-            keep(shell);
+        if !shell.is_stopping && !keep(shell) {
+            // The turn that says again what found no room tries this again, too.
+            shell.is_news = true;
         }
         let text = words(shell, policy);
         shell.notify.status(&text);
     }
-    if shell.notify.has_unsaid() && !shell.notify.say_again() {
+    shell.notify.say_again();
+    if shell.notify.has_unsaid() || shell.is_news {
         let at = shell.now.after(UNSAID);
         shell.timers.set(Timer::Unsaid, at);
     }
@@ -85,15 +88,19 @@ pub(crate) fn tell(shell: &mut Shell, policy: &Policy) {
 /// The socket is not ours any more: its path goes, too, unless we leave and it is kept for whoever comes after us; then those
 /// who connect meanwhile are to find it.
 pub(crate) fn let_go(shell: &Shell, socket: &Socket) {
-    let listener = socket.listener.borrow();
-    let is_stored = listener.keepsake().is_some_and(|name| shell.notify.stored().contains(&name));
-    if !(shell.is_stopping && is_stored) {
-        listener.unlink();
+    if !(shell.is_stopping && is_kept(shell, socket)) {
+        socket.listener.borrow().unlink();
     }
 }
 
-/// Has systemd keep the public sockets that there are now, and no others.
-fn keep(shell: &mut Shell) {
+/// Whether systemd has it, too.
+pub(crate) fn is_kept(shell: &Shell, socket: &Socket) -> bool {
+    socket.listener.borrow().keepsake().is_some_and(|name| shell.notify.stored().contains(&name))
+}
+
+/// Has systemd keep the public sockets that there are now, and no others. False when it had no room to hear all of it.
+fn keep(shell: &mut Shell) -> bool {
+    let mut is_done = true;
     let sockets = shell.pools.sockets();
     let mut current = BTreeMap::new();
     for socket in &sockets {
@@ -103,13 +110,14 @@ fn keep(shell: &mut Shell) {
     }
     let old: Vec<String> = shell.notify.stored().iter().filter(|name| !current.contains_key(*name)).cloned().collect();
     for name in old {
-        shell.notify.forget(&name);
+        is_done &= shell.notify.forget(&name) != Said::Full;
     }
     for (name, socket) in current {
         if !shell.notify.stored().contains(&name) {
-            shell.notify.store(&name, socket.listener.borrow().as_fd());
+            is_done &= shell.notify.store(&name, socket.listener.borrow().as_fd()) != Said::Full;
         }
     }
+    is_done
 }
 
 /// How the pools are, those that need somebody first.
@@ -124,6 +132,9 @@ fn words(shell: &Shell, policy: &Policy) -> String {
         let text = format!("{} {}{}", pool.name, word(state), remark(pool, state));
         let is_well = matches!(state, PoolState::Serving | PoolState::Asleep) && pool.failed_reload.is_none();
         if is_well { &mut well } else { &mut ill }.push(text);
+    }
+    if let Some(why) = &shell.refusal {
+        ill.insert(0, format!("the configuration was refused: {why}"));
     }
     let count = well.len();
     if ill.is_empty() && count > 3 {

@@ -1,4 +1,7 @@
 //! sd_notify(3) to the service manager, if there is one: one datagram, never waiting.
+//!
+//! The manager may be busy, and its socket full. What it must know is said again then, the last word of each sort. Where
+//! nobody listens at all, nothing is kept for anybody.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -10,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,8 +21,26 @@ use crate::output::escape;
 
 /// STATUS is for one line of `systemctl status`.
 const STATUS_MAX: usize = 1024;
-/// More than this need not wait: only the last words of a kind matter.
-const UNSAID_MAX: usize = 16;
+
+/// What must not be lost: of each sort only the last word matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Ready,
+    Reloading,
+    Stopping,
+    Status,
+}
+
+/// What became of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// It was sent.
+    Sent,
+    /// There is no room for it now.
+    Full,
+    /// Nobody hears it, now or later.
+    Unheard,
+}
 
 /// The way to the service manager. Whatever goes wrong on it is no concern of the workers'.
 #[derive(Debug, Default)]
@@ -29,7 +51,7 @@ pub(crate) struct Notify {
     watchdog: Option<Duration>,
     status: String,
     /// What must not be lost and found no room.
-    unsaid: VecDeque<Vec<u8>>,
+    unsaid: VecDeque<(Sort, Vec<u8>)>,
     /// The names of what is kept for us.
     stored: BTreeSet<String>,
 }
@@ -63,32 +85,33 @@ impl Notify {
 
     /// We live.
     pub(crate) fn alive(&self) {
-        self.say(b"WATCHDOG=1");
+        // The next one comes in time.
+        let _ = self.say(b"WATCHDOG=1");
     }
 
     /// What we are doing takes longer: at least so long from now.
     pub(crate) fn extend(&self, length: Duration) {
-        self.say(format!("EXTEND_TIMEOUT_USEC={}", length.as_micros()).as_bytes());
+        // It is asked again.
+        let _ = self.say(format!("EXTEND_TIMEOUT_USEC={}", length.as_micros()).as_bytes());
     }
 
     /// How we are, in words; told only when it is new.
     pub(crate) fn status(&mut self, text: &str) {
         let text = escape(text.as_bytes(), STATUS_MAX);
         if text != self.status {
-            self.insist(format!("STATUS={text}").into_bytes());
+            self.insist(Sort::Status, format!("STATUS={text}").into_bytes());
             self.status = text;
         }
     }
 
-    /// Says again what found no room, in its order. Whether all of it is said.
-    pub(crate) fn say_again(&mut self) -> bool {
-        while let Some(words) = self.unsaid.pop_front() {
-            if !self.say(&words) {
-                self.unsaid.push_front(words);
-                return false;
+    /// Says again what found no room, in its order.
+    pub(crate) fn say_again(&mut self) {
+        while let Some((_, words)) = self.unsaid.front() {
+            if self.say(words) == Said::Full {
+                return;
             }
+            self.unsaid.pop_front();
         }
-        true
     }
 
     /// Whether something has found no room.
@@ -96,14 +119,10 @@ impl Notify {
         !self.unsaid.is_empty()
     }
 
-    fn insist(&mut self, words: Vec<u8>) {
-        if (self.unsaid.is_empty() && self.say(&words)) || self.way.is_none() {
-            return;
-        }
-        self.unsaid.push_back(words);
-        if self.unsaid.len() > UNSAID_MAX {
-            self.unsaid.pop_front();
-        }
+    fn insist(&mut self, sort: Sort, words: Vec<u8>) {
+        self.unsaid.retain(|(other, _)| *other != sort);
+        self.unsaid.push_back((sort, words));
+        self.say_again();
     }
 
     /// What an earlier life of ours has left in the store.
@@ -116,33 +135,37 @@ impl Notify {
         &self.stored
     }
 
-    /// Keep this fd for whoever comes after us (systemd.service(5), FileDescriptorStoreMax).
-    pub(crate) fn store(&mut self, name: &str, fd: BorrowedFd<'_>) {
+    /// Keep this fd for whoever comes after us (systemd.service(5), FileDescriptorStoreMax). Without FDPOLL=0 the manager would
+    /// let go of a listener that a worker has shut down, and that listens again.
+    pub(crate) fn store(&mut self, name: &str, fd: BorrowedFd<'_>) -> Said {
         let (Some((socket, _)), Some(address)) = (&self.way, &self.address) else {
-            return;
+            return Said::Unheard;
         };
-        let words = format!("FDSTORE=1\nFDNAME={name}");
+        let words = format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}");
         let fds = [fd];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let is_sent = ancillary.push(SendAncillaryMessage::ScmRights(&fds))
-            && sendmsg_addr(socket, address, &[IoSlice::new(words.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)
-                .is_ok();
-        if is_sent {
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        let words = [IoSlice::new(words.as_bytes())];
+        let said = said(sendmsg_addr(socket, address, &words, &mut ancillary, SendFlags::NOSIGNAL));
+        if said == Said::Sent {
             self.stored.insert(name.to_owned());
         }
+        said
     }
 
     /// Keep the fds of this name no longer.
-    pub(crate) fn forget(&mut self, name: &str) {
-        if self.say(format!("FDSTOREREMOVE=1\nFDNAME={name}").as_bytes()) {
+    pub(crate) fn forget(&mut self, name: &str) -> Said {
+        let said = self.say(format!("FDSTOREREMOVE=1\nFDNAME={name}").as_bytes());
+        if said != Said::Full {
             self.stored.remove(name);
         }
+        said
     }
 
     /// Of every pool it is known whether it serves, and the configuration is settled.
     pub(crate) fn ready(&mut self) {
-        self.insist(b"READY=1".to_vec());
+        self.insist(Sort::Ready, b"READY=1".to_vec());
     }
 
     /// A new configuration is looked at; [`Notify::ready`] follows, whether it is taken or not. systemd believes it only with
@@ -150,17 +173,29 @@ impl Notify {
     pub(crate) fn reloading(&mut self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
-        self.insist(format!("RELOADING=1\nMONOTONIC_USEC={micros}").into_bytes());
+        self.insist(Sort::Reloading, format!("RELOADING=1\nMONOTONIC_USEC={micros}").into_bytes());
     }
 
     /// The end is near.
     pub(crate) fn stopping(&mut self) {
-        self.insist(b"STOPPING=1".to_vec());
+        self.insist(Sort::Stopping, b"STOPPING=1".to_vec());
     }
 
-    /// Whether it was sent.
-    fn say(&self, words: &[u8]) -> bool {
-        self.way.as_ref().is_some_and(|(socket, address)| socket.send_to_addr(words, address).is_ok())
+    fn say(&self, words: &[u8]) -> Said {
+        let Some((socket, address)) = &self.way else {
+            return Said::Unheard;
+        };
+        said(socket.send_to_addr(words, address))
+    }
+}
+
+fn said<T, E: Into<std::io::Error>>(sent: Result<T, E>) -> Said {
+    match sent.map_err(Into::into) {
+        Ok(_) => Said::Sent,
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => Said::Full,
+            _ => Said::Unheard,
+        },
     }
 }
 
@@ -180,4 +215,92 @@ fn way(name: &OsStr) -> Option<(UnixDatagram, SocketAddr)> {
     let socket = UnixDatagram::unbound().ok()?;
     socket.set_nonblocking(true).ok()?;
     Some((socket, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manager, the way to it, and how it hears.
+    fn manager(scene: &tempfile::TempDir) -> (UnixDatagram, Notify) {
+        let path = scene.path().join("manager");
+        let socket = UnixDatagram::bind(&path).expect("the directory is ours");
+        socket.set_nonblocking(true).expect("a socket");
+        let notify = Notify::from_variables(1, |name| (name == "NOTIFY_SOCKET").then(|| path.clone().into()));
+        (socket, notify)
+    }
+
+    fn heard(socket: &UnixDatagram) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            words.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        words
+    }
+
+    fn fill(notify: &Notify) {
+        while notify.say(b"NOISE=1") == Said::Sent {}
+    }
+
+    #[test]
+    fn however_much_is_told_while_there_is_no_room_ready_is_not_lost() {
+        let scene = tempfile::tempdir().expect("a directory");
+        let (socket, mut notify) = manager(&scene);
+        fill(&notify);
+        notify.ready();
+        for number in 0..1000 {
+            notify.status(&format!("state {number}"));
+        }
+        assert!(notify.has_unsaid());
+        let _noise = heard(&socket);
+        notify.say_again();
+        assert!(!notify.has_unsaid());
+        assert_eq!(heard(&socket), ["READY=1", "STATUS=state 999"]);
+    }
+
+    #[test]
+    fn the_end_of_a_reload_is_told_behind_its_beginning() {
+        let scene = tempfile::tempdir().expect("a directory");
+        let (socket, mut notify) = manager(&scene);
+        fill(&notify);
+        notify.ready();
+        notify.reloading();
+        notify.ready();
+        let _noise = heard(&socket);
+        notify.say_again();
+        let heard = heard(&socket);
+        assert!(heard[0].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{heard:?}");
+        assert_eq!(heard[1..], ["READY=1"]);
+    }
+
+    #[test]
+    fn a_socket_that_finds_no_room_in_the_store_is_not_taken_for_kept() {
+        let scene = tempfile::tempdir().expect("a directory");
+        let (socket, mut notify) = manager(&scene);
+        fill(&notify);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let fd = std::os::fd::AsFd::as_fd(&listener);
+        assert_eq!(notify.store("x", fd), Said::Full);
+        assert!(notify.stored().is_empty());
+        let _noise = heard(&socket);
+        assert_eq!(notify.store("x", fd), Said::Sent);
+        assert_eq!(heard(&socket), ["FDSTORE=1\nFDPOLL=0\nFDNAME=x"]);
+        fill(&notify);
+        assert_eq!(notify.forget("x"), Said::Full);
+        assert!(notify.stored().contains("x"), "it is kept until the manager has heard");
+    }
+
+    #[test]
+    fn nothing_waits_for_a_manager_that_is_gone() {
+        let scene = tempfile::tempdir().expect("a directory");
+        let (socket, mut notify) = manager(&scene);
+        drop(socket);
+        notify.ready();
+        notify.status("all is well");
+        assert!(!notify.has_unsaid());
+        std::fs::remove_file(scene.path().join("manager")).expect("it is there");
+        notify.stopping();
+        assert!(!notify.has_unsaid());
+    }
 }

@@ -21,6 +21,7 @@ use crate::figures::figures;
 use crate::front::{process, settings, tell};
 use crate::inherited::Inherited;
 use crate::launch::{Launch, Names};
+use crate::manager;
 use crate::memory;
 use crate::pools::{Plan, Pool};
 use crate::shell::Shell;
@@ -113,6 +114,7 @@ pub(crate) fn reload(shell: &mut Shell, source: &mut Source, only: Option<&str>)
     }
     match &reloaded {
         Ok(_) => {
+            shell.refusal = None;
             let event = Event::new(Kind::SupervisorReloaded);
             let event = match only.and_then(|name| shell.pools.named(name)) {
                 Some(pool) => event.pool(&pool.name),
@@ -121,6 +123,10 @@ pub(crate) fn reload(shell: &mut Shell, source: &mut Source, only: Option<&str>)
             shell.emit(event);
         }
         Err(refusal) => {
+            // A pool's name that is none is the operator's slip, and no state of ours.
+            if only.is_none() && !shell.is_stopping {
+                shell.refusal = Some(refusal.message.clone());
+            }
             let event = Event::new(Kind::SupervisorRefused).reason(refusal.message.clone());
             shell.emit(event.message("the configuration was refused; nothing has changed"));
         }
@@ -171,7 +177,10 @@ pub(crate) fn plan(
             Err(refused) => {
                 let opened = plans.iter().flat_map(|plan| &plan.sockets);
                 for socket in opened.filter(|socket| !known.contains(&socket.id)) {
-                    socket.listener.borrow().unlink();
+                    // One that systemd keeps since an earlier life of ours is found again by the next start.
+                    if !manager::is_kept(shell, socket) {
+                        socket.listener.borrow().unlink();
+                    }
                 }
                 return Err(refused);
             }

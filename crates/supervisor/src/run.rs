@@ -38,7 +38,7 @@ use crate::report;
 use crate::runtime_dir::{self, Unusable};
 use crate::shell::{Host, Shell};
 use crate::signals::Signals;
-use crate::sockets::Refused;
+use crate::sockets::{self, Refused};
 use crate::timers::Timers;
 use crate::turn::Supervisor;
 use crate::workers::Workers;
@@ -132,9 +132,9 @@ fn start(options: Options) -> Result<(Supervisor, File), Failure> {
         None => source.runtime_dir.join(&loaded.config.supervisor.control),
     };
     let server = serve(&control, &shell)?;
+    // Before anything is bound; the first turn has the store forget them.
+    sockets::release(&mut source.inherited, &loaded.config, &source.runtime_dir);
     let plans = plan(&mut shell, &mut source, &loaded, None).inspect_err(|_| server.unlink())?;
-    // What nobody wants any more is closed; the first turn has the store forget it.
-    drop(source.inherited.take_kept(|_| true));
     shell.emit(Event::new(Kind::SupervisorStarted).pid(shell.host.pid));
     watch_control(&mut shell, &server);
     commit(&mut shell, plans, None);
@@ -201,6 +201,7 @@ pub(crate) fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathB
         unsettled: BTreeSet::new(),
         front: Front::new(runtime_dir),
         notify,
+        refusal: None,
         is_news: false,
         cgroups: Cgroups::default(),
         is_stopping: false,

@@ -131,6 +131,8 @@ pub(crate) struct Shell {
     pub(crate) front: Front,
     /// The service manager.
     pub(crate) notify: Notify,
+    /// Why the configuration was refused last, until one is taken.
+    pub(crate) refusal: Option<String>,
     /// Something has happened that the service manager may be told.
     pub(crate) is_news: bool,
     /// The control groups of workers and zygotes.

@@ -86,6 +86,23 @@ pub(crate) fn open(
     Ok(sockets)
 }
 
+/// Sockets of an earlier life of ours that the configuration does not name any more end here and now. systemd may hold them for
+/// a while yet, and as long as they listen, their port is free on no address that includes theirs.
+pub(crate) fn release(inherited: &mut Inherited, config: &steadfast_config::types::Config, runtime_dir: &Path) {
+    let wanted: Vec<&Listen> = config.pools.values().flat_map(|pool| &pool.listen).collect();
+    let is_wanted = |name: &str| {
+        wanted.iter().any(|listen| match listen {
+            Listen::Unix(path) => Listener::may_be_of_path(name, &runtime_dir.join(path)),
+            Listen::Tcp(address) | Listen::Http(address) => Listener::is_of_address(name, *address),
+            Listen::Fd(_) | Listen::Systemd(_) => false,
+        })
+    };
+    for (fd, _) in inherited.take_kept(|name| !is_wanted(name)) {
+        // What is no socket, or listens no more, stands in nobody's way.
+        let _ = rustix::net::shutdown(&fd, rustix::net::Shutdown::Both);
+    }
+}
+
 fn make(inherited: &mut Inherited, listen: &Listen, made: &Made) -> Result<Vec<Listener>, ListenError> {
     Ok(match listen {
         Listen::Unix(path) => {
