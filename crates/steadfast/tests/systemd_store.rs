@@ -73,6 +73,15 @@ fn what_systemd_keeps_outlasts_everything_but_the_configuration() {
     };
     assert!(becomes(&booted, "NFileDescriptorStore", "2"), "{}", booted.journal("-n 30"));
 
+    // When memory is short, workers go before the supervisor.
+    if booted.run(&["bash", "-c", "echo -500 > /proc/$$/oom_score_adj"]).status.success() {
+        let scores = booted.sh("cat /proc/$(systemctl show -P MainPID steadfast)/oom_score_adj
+             for pid in $(pgrep -x worker); do cat /proc/$pid/oom_score_adj; done | sort -u");
+        assert_eq!(scores, "-500\n0\n");
+    } else {
+        skipped("systemd_store", "this machine lets nobody lower an OOM score (no CAP_SYS_RESOURCE)");
+    }
+
     // A worker shuts the public socket down. It listens again, and is still kept.
     let _cut = booted.run(&[STEADFAST, "ping", "127.0.0.1:9000", "/shutdown-listener", "--timeout", "10s"]);
     let rebound = "journalctl -q STEADFAST_EVENT=pool-rebound | grep -q 'shut down by a worker'";

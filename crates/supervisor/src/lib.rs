@@ -31,6 +31,7 @@ pub mod listener;
 mod manager;
 mod memory;
 mod notify;
+mod oom;
 mod orders;
 pub mod output;
 pub mod path_watch;

@@ -27,6 +27,7 @@ use crate::front::state::Front;
 use crate::inherited::{Inherited, forget_environment};
 use crate::listener::{Listener, UnixSpec};
 use crate::notify::Notify;
+use crate::oom;
 use crate::output::Scratch;
 use crate::path_watch::PathWatch;
 use crate::poller::{Interest, Poller, Token};
@@ -185,7 +186,12 @@ pub(crate) fn shell(log: Log, notify: Notify, nofile: Nofile, runtime_dir: PathB
         log,
         procfs: Procfs::new(),
         scratch: Scratch::new(),
-        host: Host { nofile, uid: rustix::process::geteuid().as_raw(), pid: std::process::id() },
+        host: Host {
+            nofile,
+            uid: rustix::process::geteuid().as_raw(),
+            pid: std::process::id(),
+            oom_score: oom::own_score(),
+        },
         pools: Pools::default(),
         workers: Workers::default(),
         zygotes: Zygotes::default(),

@@ -81,6 +81,8 @@ pub(crate) struct Host {
     pub(crate) uid: u32,
     /// Our pid.
     pub(crate) pid: u32,
+    /// Below 0 the kernel spares us when memory is short.
+    pub(crate) oom_score: i32,
 }
 
 /// The shell's state.

@@ -13,6 +13,7 @@ use crate::front::private::Private;
 use crate::front::{settings, tell};
 use crate::listener::Listener;
 use crate::manager;
+use crate::oom;
 use crate::poller::{Interest, Token};
 use crate::pools::{Generation, Plan, Socket};
 use crate::readiness;
@@ -227,6 +228,7 @@ fn register(shell: &mut Shell, new: Newcomer, spawned: Spawned, private: Option<
         private.iter().chain(&trial).for_each(Private::unlink);
         return Err(message);
     }
+    oom::unshield(shell, spawned.pid);
     let now = shell.clock.now();
     shell.workers.insert(Worker {
         id,

@@ -12,6 +12,7 @@ use steadfast_proto::link::{self, ToWorker};
 use crate::children::{Kill, kill_with_group, signal};
 use crate::containment;
 use crate::links;
+use crate::oom;
 use crate::poller::{Interest, Token};
 use crate::shell::{Corpse, Shell};
 use crate::start::{self, Failed, Given};
@@ -50,6 +51,7 @@ fn try_start(shell: &mut Shell, id: ZygoteId, pool: PoolId, generation: Generati
         kill_with_group(spawned.pid, spawned.pidfd.as_fd());
         Failed { message, fault: SpawnFault::Host, files }
     })?;
+    oom::unshield(shell, spawned.pid);
     let now = shell.clock.now();
     shell.zygotes.insert(Zygote {
         id,
