@@ -245,7 +245,6 @@ fn a_deploy_is_left_alone(stage: &Stage) {
     deploy.wait().expect("it ends");
     stage.die("three", 1);
     let _next = stage.wait_new_life("three", &life);
-    stage.status("three.service", "grace");
 }
 
 fn two_guards_act_once(stage: &Stage) {
