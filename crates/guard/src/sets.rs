@@ -71,6 +71,7 @@ pub const ALL: &[Set] = &[
         name: "gunicorn",
         about: "gunicorn: a worker was killed, timed out, or could not boot",
         looks: &[
+            Message(r"Worker with pid \d+ was terminated due to signal \d+"),
             Message(r"Worker \(pid:\s?\d+\) (was sent SIG|exited with code [1-9])"),
             Message(r"WORKER TIMEOUT \(pid:\s?\d+\)"),
             Message(r"Worker failed to boot|Exception in worker process"),
@@ -78,13 +79,19 @@ pub const ALL: &[Set] = &[
     },
     Set {
         name: "starman",
-        about: "Starman, Starlet and other Plack servers: the application cannot be loaded",
-        looks: &[Message(r"^Error while loading .+: "), Message(r"Child process \d+ exited with status [1-9]")],
+        about: "Starman, Starlet and other Plack servers: a worker died, or the application cannot be loaded",
+        looks: &[
+            Message(r"^Error while loading .+: "),
+            Message(r"^Child process \d+ exited with status ([1-9]|0 - signal was [1-9])"),
+        ],
     },
     Set {
         name: "plack",
         about: "the same as @starman",
-        looks: &[Message(r"^Error while loading .+: "), Message(r"Child process \d+ exited with status [1-9]")],
+        looks: &[
+            Message(r"^Error while loading .+: "),
+            Message(r"^Child process \d+ exited with status ([1-9]|0 - signal was [1-9])"),
+        ],
     },
     Set {
         name: "spawn-fcgi",
@@ -94,18 +101,16 @@ pub const ALL: &[Set] = &[
     Set {
         name: "multiwatch",
         about: "multiwatch: a child died, or dies too often",
-        looks: &[Message(r"(?i)\bchild\b.*\b(died|exited|terminated)\b")],
+        looks: &[Message(r"^Spawning child\[\d+\] failed"), Message(r"^Child\[\d+\] died to often")],
     },
     Set {
         name: "mod-fcgid",
         about: "mod_fcgid: a process ended in another way than by being asked to",
         looks: &[
             Message(
-                r"mod_fcgid: process .+\(\d+\) exit\((communication error|server exited|.*), (terminated by calling exit\(\), return code: [1-9]|get unexpected signal|get stop signal|core dumped)",
+                r"mod_fcgid: process .+\(\d+\) exit\((communication error|server exited)\), (terminated by calling exit\(\), return code: [1-9]|get (unexpected|stop) signal)",
             ),
-            Message(
-                r"mod_fcgid: (error reading data from FastCGI server|can't apply process slot|.* total process count \d+ >= )",
-            ),
+            Message(r"mod_fcgid: (error reading data\b|can't apply process slot)"),
         ],
     },
 ];
