@@ -1,5 +1,7 @@
 //! What a real systemd keeps for the supervisor, through everything that befalls it: ends, other addresses, starts that fail.
 
+#![allow(clippy::print_stdout)] // Figures for whoever looks.
+
 mod support;
 
 use std::fs;
