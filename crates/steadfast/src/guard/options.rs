@@ -78,7 +78,8 @@ pub(crate) struct Test {
     /// From when on: 2h, -7d, @SECONDS, RFC 3339, or as journalctl(1) takes it
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) since: Option<String>,
-    /// A dump of `journalctl -o export` or `-o json` instead of the journal; - is stdin
+    /// Instead of this machine's journal: journal files or a directory of them, or what `journalctl -o export` or `-o json`
+    /// writes; - is stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// One JSON object a line
