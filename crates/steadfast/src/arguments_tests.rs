@@ -140,6 +140,7 @@ fn every_verb_of_this_version_is_there_and_no_other() {
         "breaker",
         "quarantine",
         "cgi",
+        "guard",
         "front",
         "ping",
         "bench",
