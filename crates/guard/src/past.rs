@@ -52,7 +52,7 @@ pub fn journal(rules: &[Arc<Rule>], query: &Query, since: Option<&Since>) -> Res
         Some(since) => return Ok(Box::new(Journalctl::start(query, since)?)),
     };
     let places = journal::places().map_err(|error| format!("cannot find the journal: {}", reason(&error)))?;
-    Ok(Box::new(Files::open(&places, rules, query, since)))
+    Ok(Box::new(Files::open(&places, rules, query, since)?))
 }
 
 /// A dump (`journalctl -o export` or `-o json`, which is seen from its first byte), a journal file, or a directory of those;
@@ -71,14 +71,14 @@ pub fn dump(path: &Path, rules: &[Arc<Rule>], query: &Query, since: Option<&Sinc
     } else {
         let failed = |error: io::Error| format!("cannot open {}: {}", path.display(), reason(&error));
         if fs::metadata(path).map_err(failed)?.is_dir() {
-            return Ok(Box::new(Files::open(&[path.to_owned()], rules, query, since)));
+            return Ok(Box::new(Files::open(&[path.to_owned()], rules, query, since)?));
         }
         (path.display().to_string(), Box::new(File::open(path).map_err(failed)?))
     };
     let mut input = BufReader::with_capacity(BLOCK, input);
     let begins = input.fill_buf().map_err(|error| format!("cannot read {name}: {}", reason(&error)))?;
     if begins.starts_with(SIGNATURE) && path != Path::new("-") {
-        return Ok(Box::new(Files::open(&[path.to_owned()], rules, query, since)));
+        return Ok(Box::new(Files::open(&[path.to_owned()], rules, query, since)?));
     }
     let language = match begins.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => Language::Json(JsonLines::new(&query.fields)),
@@ -91,14 +91,26 @@ pub fn dump(path: &Path, rules: &[Arc<Rule>], query: &Query, since: Option<&Sinc
 struct Files(journal::Reader<'static>);
 
 impl Files {
-    fn open(paths: &[PathBuf], rules: &[Arc<Rule>], query: &Query, since: Option<u64>) -> Files {
+    /// Nothing found in no journal at all would say nothing, and sound as if all were well.
+    fn open(paths: &[PathBuf], rules: &[Arc<Rule>], query: &Query, since: Option<u64>) -> Result<Files, String> {
         // An entry that repeats the one before it means something only where that is seen, too. Hardly anybody writes such.
         let repeats = journal::Test { field: "MESSAGE".to_owned(), accepts: Box::new(count::is_repeated) };
         let mut entry = Entry::default();
         let has_repeats = journal::Reader::open(paths, asked(query, since, vec![repeats]), Some(Path::new(JOURNALCTL)))
             .next(&mut entry);
         let tests = if has_repeats { Vec::new() } else { tests(rules) };
-        Files(journal::Reader::open(paths, asked(query, since, tests), Some(Path::new(JOURNALCTL))))
+        let reader = journal::Reader::open(paths, asked(query, since, tests), Some(Path::new(JOURNALCTL)));
+        if reader.summary().files > 0 || !reader.summary().troubles.is_empty() {
+            return Ok(Files(reader));
+        }
+        let places: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        match places.is_empty() {
+            true => {
+                Err("this machine has no journal: journald keeps none in /var/log/journal or /run/log/journal"
+                    .to_owned())
+            }
+            false => Err(format!("there are no journal files in {}", places.join(" and "))),
+        }
     }
 }
 

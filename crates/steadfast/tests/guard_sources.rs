@@ -187,3 +187,14 @@ fn a_dump_that_is_none_says_so() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("dump") && said.contains("journalctl -o export"), "{said}");
 }
+
+/// Nothing found where nothing was looked at would sound as if all were well.
+#[test]
+fn a_past_without_a_journal_is_no_good_past() {
+    let scene = Scene::new();
+    let place = scene.path().display().to_string();
+    let said = test(&scene, &["site", "--match", "x", "--file", &place]);
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(1), "{words}");
+    assert!(words.contains(&format!("there are no journal files in {place}")), "{words}");
+}
