@@ -146,7 +146,7 @@ fn stage(scene: &Scene) -> Option<Stage> {
 }
 
 #[test]
-fn faults_085_086_088_089_the_guard_looks_after_real_units() {
+fn faults_086_088_089_the_guard_looks_after_real_units() {
     let scene = Scene::new();
     let Some(stage) = stage(&scene) else { return };
     the_tenth_line_restarts_and_the_fourth_time_it_stands_back(&stage);
