@@ -1,6 +1,6 @@
 //! The one place where a request ends: counted once, forgotten by everybody.
 
-use steadfast_proto::front::{FromFront, NoteKind};
+use steadfast_proto::front::NoteKind;
 
 use crate::keys::RequestKey;
 use crate::load;
@@ -69,15 +69,11 @@ pub(crate) fn finish(front: &mut Front, key: RequestKey, outcome: Outcome) {
         pool.is_loaded = true;
         compact(pool, &front.requests);
     }
-    if let Some(suspicion) = request.suspicion {
-        if outcome == Outcome::Served {
-            front.channel.send(&FromFront::SuspectServed { pool: request.pool, key: suspicion.key });
-        }
-        if suspicion.is_trial
-            && let Some(quarantine) = pool.suspects.get_mut(&suspicion.key)
-        {
-            quarantine.on_trial = false;
-        }
+    if let Some(suspicion) = request.suspicion
+        && suspicion.is_trial
+        && let Some(quarantine) = pool.suspects.get_mut(&suspicion.key)
+    {
+        quarantine.on_trial = false;
     }
     pool.is_counted = true;
     let counted = &mut pool.counters.requests;

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use steadfast_proto::fcgi::response::Answer;
-use steadfast_proto::front::NoteKind;
+use steadfast_proto::front::{FromFront, NoteKind};
 
 use crate::broken::{self, Why};
 use crate::cgi::Found;
 use crate::ending::{Outcome, finish, refuse};
-use crate::keys::{LaneKey, RequestKey};
+use crate::keys::{LaneKey, RequestKey, WorkerKey};
 use crate::lanes;
 use crate::limits::BACKLOG_HIGH;
 use crate::notes;
@@ -222,12 +222,26 @@ fn complete(front: &mut Front, lane: LaneKey, key: RequestKey, app_status: u32, 
         return Fed::Over;
     }
     workers::served(front, worker);
+    if origin != Origin::Gone {
+        acquit(front, worker, key);
+    }
     lanes::free(front, lane, keeps);
     if !is_open && !has_body {
         broken::closed(front, lane);
     }
     finish(front, key, if origin == Origin::Gone { Outcome::Aborted } else { Outcome::Served });
     Fed::Over
+}
+
+/// A watched request has been answered well: tells by whom.
+fn acquit(front: &mut Front, worker: WorkerKey, key: RequestKey) {
+    if let Some(request) = front.requests.get(key)
+        && let Some(suspicion) = request.suspicion
+        && let Some(worker) = front.workers.get(worker)
+    {
+        let served = FromFront::SuspectServed { pool: request.pool, key: suspicion.key, worker: worker.id };
+        front.channel.send(&served);
+    }
 }
 
 /// What the worker says is no answer: its visitor gets 502, and its connection ends. The worker lives.

@@ -293,7 +293,7 @@ fn quarantined_requests_are_answered_in_the_workers_place_but_for_one_trial() {
     assert_eq!(refused(&mut second), (500, "quarantined".to_owned()), "one trial at a time");
     while other.request().params["REQUEST_METHOD"] != "POST" {}
     other.page("tame");
-    scene.expect("acquitted", |message| *message == FromFront::SuspectServed { pool: 1, key });
+    scene.expect("acquitted", |message| *message == FromFront::SuspectServed { pool: 1, key, worker: other.id });
     scene.tell(&ToFront::Release { pool: 1, key });
     report(&mut scene);
     second.send(&post("/poison", b""));

@@ -250,12 +250,14 @@ pub enum Event {
         /// The request; `None` when there was none.
         request: Option<RequestKey>,
     },
-    /// A suspect was answered well by some worker.
+    /// A suspect was answered well.
     SuspectServed {
         /// Which pool.
         pool: PoolId,
         /// Which request.
         request: RequestKey,
+        /// By which worker; it may have gone since.
+        worker: WorkerId,
     },
     /// A sample of the queue.
     LoadSampled {

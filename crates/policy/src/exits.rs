@@ -68,8 +68,11 @@ impl Pool {
             self.credit(turn, worker.place.generation, worker.files, worker.served, vouches);
         }
         let weight = self.lighten(turn, &worker, class, weight, exit, request);
-        self.suspect(turn, &worker, class, request);
+        let verdict = self.suspect(turn, &worker, class, request);
         self.settle_end(turn, &worker, class, weight, Some(exit), request);
+        if let Some((request, verdict)) = verdict {
+            self.sentence(turn, request, verdict);
+        }
     }
 
     /// A start that led to no process.
@@ -229,24 +232,36 @@ impl Pool {
     }
 
     /// The request in a dead worker's hands becomes a suspect.
-    fn suspect(&mut self, turn: &mut Turn<'_>, worker: &Worker, class: Class, request: Option<RequestKey>) {
+    fn suspect(
+        &mut self,
+        turn: &mut Turn<'_>,
+        worker: &Worker,
+        class: Class,
+        request: Option<RequestKey>,
+    ) -> Option<(RequestKey, Verdict)> {
         let own = matches!(class, Class::Crashed | Class::Exited | Class::Oom) && worker.leave.is_none();
-        let Some(key) = request.filter(|_| own || !turn.hold(Rule::BlameOwnDoing)) else {
-            return;
-        };
+        let key = request.filter(|_| own || !turn.hold(Rule::BlameOwnDoing))?;
         let quarantine = self.figures_of(worker.place.generation).quarantine && turn.hold(Rule::Quarantine);
         if !quarantine || self.is_direct() {
-            return;
+            return None;
         }
         let (verdict, forgotten) = self.suspects.died(turn.now, key, worker.place.generation, turn.rules);
         if let Some(request) = forgotten {
             turn.order(Command::ReleaseRequest { pool: self.id, request });
         }
+        Some((key, verdict))
+    }
+
+    /// What a death means for its request, unless the failure led to a way back that acquits it.
+    fn sentence(&self, turn: &mut Turn<'_>, request: RequestKey, verdict: Verdict) {
+        if !self.suspects.contains(request) {
+            return;
+        }
         match verdict {
-            Verdict::Watch => turn.order(Command::WatchRequest { pool: self.id, request: key }),
+            Verdict::Watch => turn.order(Command::WatchRequest { pool: self.id, request }),
             Verdict::Quarantine { kills, until } => {
-                turn.order(Command::QuarantineRequest { pool: self.id, request: key, until });
-                turn.report(Note::RequestQuarantined { pool: self.id, request: key, kills, until });
+                turn.order(Command::QuarantineRequest { pool: self.id, request, until });
+                turn.report(Note::RequestQuarantined { pool: self.id, request, kills, until });
             }
             Verdict::Release | Verdict::Nothing => {}
         }

@@ -171,6 +171,8 @@ impl Pool {
             return false;
         }
         let enough = generation.trouble.add(request) >= 2 || decisive;
+        let outlived = request.is_some_and(|request| self.suspects.is_outlived(request, id));
+        let enough = enough || (outlived && turn.rules.hold(Rule::OutlivedRequest));
         let (started, proven) = (generation.started, generation.proven);
         let Some(predecessor) = generation.predecessor.filter(|_| enough && !proven) else {
             return false;

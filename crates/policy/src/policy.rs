@@ -192,7 +192,9 @@ impl Policy {
             | Event::BreakerTripRequested { .. }
             | Event::QuarantineClearRequested { .. } => self.operate(now, event, out),
             Event::LoadSampled { pool, load } => self.order(now, pool, out, |p, t| p.sampled(t, load)),
-            Event::SuspectServed { pool, request } => self.order(now, pool, out, |p, t| p.suspect_served(t, request)),
+            Event::SuspectServed { pool, request, worker } => {
+                self.order(now, pool, out, |p, t| p.suspect_served(t, request, worker))
+            }
             Event::ZygoteReady { zygote } => self.zygote(now, zygote, out, |p, t| p.zygote_ready(t, zygote)),
             Event::ZygoteUnfit { zygote } => self.zygote(now, zygote, out, |p, t| p.zygote_unfit(t, zygote)),
             Event::ZygoteGrown { zygote } => self.zygote(now, zygote, out, |p, t| p.zygote_grown(t, zygote)),

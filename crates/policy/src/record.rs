@@ -364,7 +364,7 @@ events! {
     "worker-cancelled" WorkerCancelled { worker }
     "worker-exited" WorkerExited { worker, exit, oom }
     "blamed" Blamed { worker, request }
-    "suspect-served" SuspectServed { pool, request }
+    "suspect-served" SuspectServed { pool, request, worker }
     "load-sampled" LoadSampled { pool, load }
     "zygote-ready" ZygoteReady { zygote }
     "zygote-unfit" ZygoteUnfit { zygote }
@@ -428,7 +428,7 @@ mod tests {
             Event::WorkerExited { worker, exit: Exit::Signal(9), oom: true },
             Event::Blamed { worker, request: None },
             Event::Blamed { worker, request: Some(request) },
-            Event::SuspectServed { pool, request },
+            Event::SuspectServed { pool, request, worker },
             Event::LoadSampled { pool, load },
             Event::LoadSampled { pool, load: Load::default() },
             Event::ZygoteReady { zygote },

@@ -116,6 +116,8 @@ rules! {
     RollbackOnce,
     /// No rollback while the old generation fails too.
     RollbackNotEnvironment,
+    /// What one generation's workers die of while another's answer it is that generation's fault.
+    OutlivedRequest,
     /// A rollback lets requests go that only the bad generation's workers died of.
     RollbackAcquits,
     /// The predecessor is kept until the generation is proven.

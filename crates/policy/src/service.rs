@@ -217,8 +217,9 @@ impl Pool {
     }
 
     /// A suspect was answered well.
-    pub(crate) fn suspect_served(&mut self, turn: &mut Turn<'_>, request: RequestKey) {
-        if self.suspects.served(request, turn.rules) == Verdict::Release {
+    pub(crate) fn suspect_served(&mut self, turn: &mut Turn<'_>, request: RequestKey, by: WorkerId) {
+        let of = self.workers.get(&by).map(|worker| worker.place.generation);
+        if self.suspects.served(request, of, turn.rules) == Verdict::Release {
             turn.order(Command::ReleaseRequest { pool: self.id, request });
         }
     }

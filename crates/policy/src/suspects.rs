@@ -17,6 +17,8 @@ const MEMORY: Duration = Duration::from_secs(60);
 const DEATHS: u32 = 2;
 /// Successes for each death that acquit.
 const SUCCESSES_PER_DEATH: u32 = 10;
+/// Answers of another generation's workers that show whose fault the deaths are.
+const OUTLIVED: u32 = 2;
 const FIRST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -32,6 +34,8 @@ pub(crate) struct Suspect {
     last: Instant,
     /// Answers of workers that survived it, since the first recent death.
     successes: u32,
+    /// Of those, by workers of another generation than `only`.
+    elsewhere: u32,
     /// How often it has been quarantined.
     times: u32,
     /// Whose workers it has killed, if they were all of one generation.
@@ -78,7 +82,16 @@ impl Suspects {
                 return (Verdict::Nothing, None);
             }
         }
-        let fresh = Suspect { kills: 1, until: None, recent: 1, last: now, successes: 0, times: 0, only: Some(of) };
+        let fresh = Suspect {
+            kills: 1,
+            until: None,
+            recent: 1,
+            last: now,
+            successes: 0,
+            elsewhere: 0,
+            times: 0,
+            only: Some(of),
+        };
         self.by_key.insert(key, fresh);
         (Verdict::Watch, forgotten)
     }
@@ -88,6 +101,7 @@ impl Suspects {
         if now.since(suspect.last) >= MEMORY && suspect.times == 0 {
             suspect.recent = 0;
             suspect.successes = 0;
+            suspect.elsewhere = 0;
         }
         suspect.kills = suspect.kills.saturating_add(1);
         suspect.recent = suspect.recent.saturating_add(1);
@@ -105,12 +119,15 @@ impl Suspects {
         Verdict::Quarantine { kills: suspect.kills, until }
     }
 
-    /// A worker answered this request and lived.
-    pub(crate) fn served(&mut self, key: RequestKey, rules: Rules) -> Verdict {
+    /// A worker of this generation, where it is still known, answered this request and lived.
+    pub(crate) fn served(&mut self, key: RequestKey, of: Option<GenerationId>, rules: Rules) -> Verdict {
         let Some(suspect) = self.by_key.get_mut(&key) else {
             return Verdict::Nothing;
         };
         suspect.successes = suspect.successes.saturating_add(1);
+        if of.is_some() && of != suspect.only {
+            suspect.elsewhere = suspect.elsewhere.saturating_add(1);
+        }
         let passed_trial = suspect.times > 0;
         let acquitted = suspect.successes >= SUCCESSES_PER_DEATH * suspect.recent && rules.hold(Rule::SuspectAcquitted);
         if passed_trial || acquitted {
@@ -118,6 +135,18 @@ impl Suspects {
             return Verdict::Release;
         }
         Verdict::Nothing
+    }
+
+    /// Whether workers of this generation, and of no other, have died of the request again and again while others
+    /// answered it.
+    pub(crate) fn is_outlived(&self, key: RequestKey, generation: GenerationId) -> bool {
+        let suspect = self.by_key.get(&key).filter(|suspect| suspect.only == Some(generation));
+        suspect.is_some_and(|suspect| suspect.recent >= DEATHS && suspect.elsewhere >= OUTLIVED)
+    }
+
+    /// Whether it is one of them.
+    pub(crate) fn contains(&self, key: RequestKey) -> bool {
+        self.by_key.contains_key(&key)
     }
 
     /// Forgets those that have killed workers of this generation only, and names them.

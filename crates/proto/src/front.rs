@@ -297,6 +297,8 @@ pub enum FromFront {
         pool: u32,
         /// Which request.
         key: u64,
+        /// By which worker.
+        worker: u64,
     },
     /// Its request passed `request-timeout`; the visitor has been answered.
     Overdue {

@@ -180,7 +180,7 @@ impl World {
             9 => Event::WorkerSpawned { worker, files: Files::Changed },
             10 => Event::LimitReached { worker, limit: Limit::Memory },
             11 => Event::WorkerDone { worker },
-            12 => Event::SuspectServed { pool, request },
+            12 => Event::SuspectServed { pool, request, worker },
             13 => Event::WorkerUnavailable { worker, retry_after: None },
             14 => Event::StopRequested { pool: PoolId(4000) },
             _ => Event::Woken,

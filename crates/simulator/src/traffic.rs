@@ -184,7 +184,7 @@ impl World {
             }
             if self.sites[pool].watched.contains(&job.key) {
                 let request = RequestKey(job.key.into());
-                self.inbox.push_back(Event::SuspectServed { pool: PoolId(pool as u32), request });
+                self.inbox.push_back(Event::SuspectServed { pool: PoolId(pool as u32), request, worker });
             }
         }
         self.after_service(w, before);

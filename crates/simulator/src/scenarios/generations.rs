@@ -10,7 +10,7 @@ use steadfast_policy::rules::Rules;
 use steadfast_policy::view::BreakerState;
 
 use crate::scenario::{Outcome, ensure, scenarios};
-use crate::stage::{Boot, Stage, direct, queue, seconds};
+use crate::stage::{Boot, POOL, Stage, direct, queue, seconds};
 
 scenarios!(
     a_candidate_that_fails_is_refused,
@@ -25,6 +25,7 @@ scenarios!(
     what_was_there_before_the_deploy_is_no_way_back,
     two_bad_deploys_in_a_row_go_back_to_what_was_before_both,
     a_rollback_acquits_what_only_the_bad_generation_died_of,
+    what_the_old_generation_outlives_is_no_poison,
     the_backoff_of_one_generation_never_delays_another,
     the_predecessor_is_kept_until_the_generation_is_proven,
     a_failure_puts_off_the_proof,
@@ -234,6 +235,33 @@ fn a_rollback_acquits_what_only_the_bad_generation_died_of(rules: Rules) -> Outc
         stage.count(0, |order| matches!(order, Command::ReleaseRequest { request: RequestKey(k), .. } if *k == key))
     };
     ensure!((released(7), released(8)) == (1, 0), "released: {} and {}", released(7), released(8));
+    Ok(())
+}
+
+/// The new generation's workers die of the home page, which the old one's serve: by whom it is served until the second
+/// death.
+fn dies_of_the_home_page(rules: Rules, by: GenerationId) -> Stage {
+    let mut stage = grown(rules, &queue(4, 4));
+    roll_out(&mut stage, 3);
+    let new = |stage: &Stage| stage.pick(|a| a.generation == NEW && a.admitted && !a.gone)[0];
+    let worker = new(&stage);
+    stage.die_with(worker, Exit::Signal(11), 7);
+    for _ in 0..2 {
+        let worker = stage.pick(|a| a.generation == by && a.admitted && !a.gone)[0];
+        stage.tell(Event::SuspectServed { pool: POOL, request: RequestKey(7), worker });
+    }
+    let worker = new(&stage);
+    stage.die_with(worker, Exit::Signal(11), 7);
+    stage
+}
+
+fn what_the_old_generation_outlives_is_no_poison(rules: Rules) -> Outcome {
+    let quarantined = |stage: &Stage| stage.count(0, |order| matches!(order, Command::QuarantineRequest { .. }));
+    let stage = dies_of_the_home_page(rules, GenerationId(1));
+    ensure!((rollbacks(&stage), quarantined(&stage)) == (1, 0), "{} quarantined", quarantined(&stage));
+    // Where its own workers outlive it, it says nothing.
+    let stage = dies_of_the_home_page(rules, NEW);
+    ensure!((rollbacks(&stage), quarantined(&stage)) == (0, 1), "{} ways back", rollbacks(&stage));
     Ok(())
 }
 

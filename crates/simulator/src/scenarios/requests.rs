@@ -59,7 +59,8 @@ fn successes_acquit_a_suspect(rules: Rules) -> Outcome {
     kill(&mut stage, Exit::Signal(11), 7);
     for _ in 0..25 {
         let request = RequestKey(7);
-        stage.tell(Event::SuspectServed { pool: POOL, request });
+        let worker = stage.last();
+        stage.tell(Event::SuspectServed { pool: POOL, request, worker });
     }
     kill(&mut stage, Exit::Signal(11), 7);
     ensure!(quarantines(&stage).is_empty(), "quarantined after 25 successes");

@@ -87,10 +87,10 @@ fn said(shell: &mut Shell, message: FromFront) {
         }
         FromFront::Load(load) => sampled(shell, load),
         FromFront::Blame { worker, request } => blamed(shell, WorkerId(worker), request),
-        FromFront::SuspectServed { pool, key } => {
-            let (pool, request) = (PoolId(pool), RequestKey(key));
+        FromFront::SuspectServed { pool, key, worker } => {
+            let (pool, request, worker) = (PoolId(pool), RequestKey(key), WorkerId(worker));
             if shell.pools.get(pool).is_some_and(|pool| pool.queue.watched.contains(&request)) {
-                shell.facts.push_back(Fact::SuspectServed { pool, request });
+                shell.facts.push_back(Fact::SuspectServed { pool, request, worker });
             }
         }
         FromFront::Overdue { worker, line } => {

@@ -68,8 +68,8 @@ fn what_it_says_of_workers_that_it_has_not_is_ignored() {
             assert_eq!(stage.says(&message), [], "{message:?}");
         }
     }
-    assert_eq!(stage.says(&FromFront::SuspectServed { pool: 1, key: 7 }), []);
-    assert_eq!(stage.says(&FromFront::SuspectServed { pool: 9, key: 7 }), []);
+    assert_eq!(stage.says(&FromFront::SuspectServed { pool: 1, key: 7, worker: 3 }), []);
+    assert_eq!(stage.says(&FromFront::SuspectServed { pool: 9, key: 7, worker: 3 }), []);
     assert_eq!(stage.says(&FromFront::Counters(Box::new(Counters { pool: 9, ..Counters::default() }))), []);
     assert_eq!(stage.says(&FromFront::Reported { number: 5 }), []);
     assert_eq!((stage.why(), stage.shell.front.reported), (None, 0));
