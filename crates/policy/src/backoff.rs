@@ -45,6 +45,16 @@ impl Backoff {
         wait
     }
 
+    /// Failures in a row, the last one, and the end of the wait.
+    pub(crate) fn parts(&self) -> (u32, Instant, Instant) {
+        (self.steps, self.last, self.not_before)
+    }
+
+    /// The one with these parts, since the last failure of which nothing has been served.
+    pub(crate) fn of(steps: u32, last: Instant, not_before: Instant) -> Backoff {
+        Backoff { steps, last, served: 0, not_before }
+    }
+
     /// So many more requests were served.
     pub(crate) fn serve(&mut self, requests: u64, rules: Rules) {
         self.served = self.served.saturating_add(requests);

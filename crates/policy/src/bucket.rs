@@ -23,6 +23,16 @@ impl Bucket {
         Bucket { level: capacity(max), allowance: allowance(max), at: now }
     }
 
+    /// Its level, what service may still add, and when that was so.
+    pub(crate) fn parts(&self) -> (u64, u64, Instant) {
+        (self.level, self.allowance, self.at)
+    }
+
+    /// The one with these parts, of a pool with so many workers at most.
+    pub(crate) fn of((level, more, at): (u64, u64, Instant), max: u32) -> Bucket {
+        Bucket { level: level.min(capacity(max)), allowance: more.min(allowance(max)), at }
+    }
+
     /// Takes one token, if there is one.
     pub(crate) fn take(&mut self, now: Instant, max: u32, rules: Rules) -> bool {
         if !rules.hold(Rule::RepairBucket) {

@@ -61,6 +61,11 @@ impl Class {
         Class::Lost,
     ];
 
+    /// The one with this word.
+    pub fn of(word: &str) -> Option<Class> {
+        Class::ALL.into_iter().find(|class| class.word() == word)
+    }
+
     /// The word for people, logs, metrics and status.
     pub const fn word(self) -> &'static str {
         match self {
@@ -99,6 +104,11 @@ impl Weight {
     /// So many whole failures.
     pub const fn whole(failures: u32) -> Weight {
         Weight(failures.saturating_mul(4))
+    }
+
+    /// So many quarters of one.
+    pub const fn of_quarters(quarters: u32) -> Weight {
+        Weight(quarters)
     }
 
     /// In quarters of a failure.

@@ -2,15 +2,17 @@
 
 use core::time::Duration;
 
-use crate::class::Exit;
+use crate::class::{Class, Exit, Weight};
 use crate::figures::Figures;
-use crate::ids::{PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
+use crate::ids::{GenerationId, PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
+use crate::note::Reason;
 use crate::time::Instant;
 
 /// Whether the program's files were, at a start, those that its generation had noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Files {
     /// Unchanged since the generation began (or since they were last noted).
+    #[default]
     Noted,
     /// Changed on disk under the running generation.
     Changed,
@@ -66,6 +68,83 @@ pub struct Load {
     pub served: u64,
     /// The worker that has been idle longest, and since when.
     pub longest_idle: Option<(WorkerId, Instant)>,
+}
+
+/// A pool that is at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PoolFacts {
+    /// The generation that serves.
+    pub generation: GenerationId,
+    /// The last number of a generation.
+    pub last_generation: GenerationId,
+    /// Bounds of the number of workers.
+    pub min: u32,
+    /// The same.
+    pub max: u32,
+    /// How many are wanted.
+    pub target: u32,
+    /// It is meant to run.
+    pub is_running: bool,
+    /// Visitors get the fallback.
+    pub has_fallback: bool,
+    /// When the generation began.
+    pub started: Instant,
+    /// It has run long enough without a failure.
+    pub proven: bool,
+    /// A worker of it has passed its verify request.
+    pub verified: bool,
+    /// Its zygote must not fork.
+    pub unfit: bool,
+    /// What its next start will most probably be made of.
+    pub files: Files,
+    /// Requests that it has served.
+    pub served: u64,
+    /// Those that no death by a request has used up yet.
+    pub credit: u64,
+    /// Unasked ends that no start has repaired yet.
+    pub owed: u32,
+    /// Tokens for repairs, in billionths, what service may add to them, and when that was so.
+    pub tokens: (u64, u64, Instant),
+    /// No start before this: the host or a dependency is waited for.
+    pub retry_at: Instant,
+    /// Since when nothing serves.
+    pub unserved: Option<Instant>,
+    /// The last step of growth.
+    pub growth: u32,
+    /// The last sample of the queue.
+    pub load: Load,
+}
+
+/// A worker that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerFacts {
+    /// Its seat.
+    pub slot: SlotId,
+    /// What it was made of.
+    pub files: Files,
+    /// The zygote that forked it.
+    pub zygote: Option<ZygoteId>,
+    /// Since when it has been ready.
+    pub since: Instant,
+    /// When it is too old.
+    pub age_limit: Option<Instant>,
+}
+
+/// A request under suspicion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SuspectFacts {
+    /// Workers that it has killed.
+    pub kills: u32,
+    /// Those within a minute of the last.
+    pub recent: u32,
+    /// When the last one died.
+    pub last: Instant,
+    /// Answers of workers that survived it since.
+    pub successes: u32,
+    /// How often it has been quarantined.
+    pub times: u32,
+    /// Kept from workers until then.
+    pub until: Option<Instant>,
 }
 
 /// A fact.
@@ -293,5 +372,95 @@ pub enum Event {
         files: Files,
         /// No start before so long, if it said so.
         retry_after: Option<Duration>,
+    },
+
+    /// So many names of workers and zygotes have been given: told first to a policy that takes over.
+    NamesMinted {
+        /// The last one.
+        last: u64,
+    },
+    /// A pool is taken over as it is; nothing of it starts or ends by that, nor by the facts that follow about it.
+    PoolAdopted {
+        /// Which.
+        pool: PoolId,
+        /// Its figures.
+        figures: Figures,
+        /// How it is.
+        facts: PoolFacts,
+    },
+    /// Of a pool that is taken over: what its failures have led to.
+    AccountAdopted {
+        /// Which.
+        pool: PoolId,
+        /// Of workers made of these.
+        files: Files,
+        /// Some worker has served.
+        served: bool,
+        /// Failures in a row.
+        steps: u32,
+        /// When the last one was.
+        last: Instant,
+        /// No start before this.
+        not_before: Instant,
+    },
+    /// Of a pool that is taken over: a failure that may still count.
+    FailureAdopted {
+        /// Which.
+        pool: PoolId,
+        /// Of a worker made of these.
+        files: Files,
+        /// When.
+        at: Instant,
+        /// How much it weighs.
+        weight: Weight,
+    },
+    /// Of a pool that is taken over: its zygote, which can fork.
+    ZygoteAdopted {
+        /// Which.
+        zygote: ZygoteId,
+        /// Whose.
+        pool: PoolId,
+    },
+    /// Of a pool that is taken over: a worker that serves.
+    WorkerAdopted {
+        /// Which.
+        worker: WorkerId,
+        /// Whose.
+        pool: PoolId,
+        /// How it is.
+        facts: WorkerFacts,
+        /// Requests that it has served.
+        served: u64,
+    },
+    /// Of a pool that is taken over: its breaker is open.
+    BreakerAdopted {
+        /// Whose.
+        pool: PoolId,
+        /// Single starts go on.
+        throttled: bool,
+        /// The next trial, or the next start.
+        until: Instant,
+        /// The wait that leads there.
+        wait: Duration,
+        /// Why it opened.
+        reason: Reason,
+    },
+    /// Of a pool that is taken over: a request under suspicion.
+    SuspectAdopted {
+        /// Whose.
+        pool: PoolId,
+        /// Which.
+        request: RequestKey,
+        /// What is held against it.
+        facts: SuspectFacts,
+    },
+    /// Of a pool that is taken over: how many workers have ended like this.
+    ExitsAdopted {
+        /// Whose.
+        pool: PoolId,
+        /// How.
+        class: Class,
+        /// So many.
+        count: u64,
     },
 }

@@ -61,6 +61,7 @@
 
 extern crate alloc;
 
+pub mod adoption;
 mod backoff;
 mod breaker;
 mod bucket;

@@ -191,6 +191,18 @@ impl Policy {
             | Event::BreakerResetRequested { .. }
             | Event::BreakerTripRequested { .. }
             | Event::QuarantineClearRequested { .. } => self.operate(now, event, out),
+            Event::NamesMinted { .. }
+            | Event::PoolAdopted { .. }
+            | Event::AccountAdopted { .. }
+            | Event::FailureAdopted { .. }
+            | Event::ZygoteAdopted { .. }
+            | Event::WorkerAdopted { .. }
+            | Event::BreakerAdopted { .. }
+            | Event::SuspectAdopted { .. }
+            | Event::ExitsAdopted { .. } => {
+                self.adopt(now, event);
+                None
+            }
             Event::LoadSampled { pool, load } => self.order(now, pool, out, |p, t| p.sampled(t, load)),
             Event::SuspectServed { pool, request, worker } => {
                 self.order(now, pool, out, |p, t| p.suspect_served(t, request, worker))
@@ -229,6 +241,44 @@ impl Policy {
         }
         self.pools.insert(id, Pool::new(id, figures, now));
         self.order(now, id, out, |pool, turn| pool.begin(turn))
+    }
+
+    /// Takes over what another policy knew. No pool settles by that: not all of it may have been told yet.
+    fn adopt(&mut self, now: Instant, event: Event) {
+        let id = match event {
+            Event::NamesMinted { last } => return self.mint.skip(last),
+            Event::PoolAdopted { pool, figures, facts } => {
+                self.pools.entry(pool).or_insert_with(|| Pool::adopted(pool, figures, facts, now));
+                return;
+            }
+            Event::ZygoteAdopted { zygote, pool } => {
+                self.mint.zygotes.insert(zygote, pool);
+                pool
+            }
+            Event::WorkerAdopted { worker, pool, .. } => {
+                self.mint.workers.insert(worker, pool);
+                pool
+            }
+            Event::AccountAdopted { pool, .. }
+            | Event::FailureAdopted { pool, .. }
+            | Event::BreakerAdopted { pool, .. }
+            | Event::SuspectAdopted { pool, .. }
+            | Event::ExitsAdopted { pool, .. } => pool,
+            _ => return,
+        };
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.adopt(event);
+        }
+    }
+
+    /// Names that were given.
+    pub(crate) fn mint(&self) -> &Mint {
+        &self.mint
+    }
+
+    /// The pools, in the order of their numbers.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.values()
     }
 
     /// The operator's orders, but for stops: none of them starts anything once everything is being stopped.

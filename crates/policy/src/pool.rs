@@ -57,6 +57,16 @@ impl Mint {
         WorkerId(self.last)
     }
 
+    /// The last name that was given.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// No name up to this one is given again.
+    pub(crate) fn skip(&mut self, last: u64) {
+        self.last = self.last.max(last);
+    }
+
     pub(crate) fn zygote(&mut self, pool: PoolId) -> ZygoteId {
         self.last += 1;
         self.zygotes.insert(ZygoteId(self.last), pool);
@@ -263,6 +273,13 @@ impl Pool {
         self.free.remove(&worker.place.slot);
         self.slots.insert(worker.place.slot, worker.id());
         self.count(worker);
+    }
+
+    /// Gives a worker that was there before us the seat that it has; the seats below it that nobody has are free.
+    pub(crate) fn take_seat(&mut self, worker: Worker) {
+        let known = self.slots.len() as u32 + self.free.len() as u32;
+        self.free.extend((known + 1..=worker.place.slot.0).map(SlotId));
+        self.seat(worker);
     }
 
     /// Takes a worker that is no more from its seat.

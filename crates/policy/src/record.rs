@@ -9,10 +9,11 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::time::Duration;
 
-use crate::class::Exit;
-use crate::event::{Event, Files, Limit, Load, SpawnFault, ZygoteEnd};
+use crate::class::{Class, Exit, Weight};
+use crate::event::{Event, Files, Limit, Load, PoolFacts, SpawnFault, SuspectFacts, WorkerFacts, ZygoteEnd};
 use crate::figures::{BreakerFigures, Figures, Launch, Mode, Then, Verify};
-use crate::ids::{PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
+use crate::ids::{GenerationId, PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
+use crate::note::Reason;
 use crate::time::{Instant, nanos};
 
 /// The version of this format.
@@ -153,7 +154,7 @@ macro_rules! ids {
         }
     )*};
 }
-ids!(PoolId, WorkerId, SlotId, ZygoteId, RequestKey);
+ids!(PoolId, WorkerId, SlotId, GenerationId, ZygoteId, RequestKey);
 
 macro_rules! words {
     ($($name:ty { $($word:literal = $value:pat => $same:expr),* $(,)? })*) => {$(
@@ -238,6 +239,62 @@ impl Field for Exit {
     }
 }
 
+impl Field for Weight {
+    fn put(&self, line: &mut String) {
+        self.quarters().put(line);
+    }
+
+    fn take(words: &mut Words<'_>) -> Result<Self, RecordError> {
+        Ok(Weight::of_quarters(Field::take(words)?))
+    }
+}
+
+impl Field for Class {
+    fn put(&self, line: &mut String) {
+        put_word(line, self.word());
+    }
+
+    fn take(words: &mut Words<'_>) -> Result<Self, RecordError> {
+        let word = words.next()?;
+        Class::of(word).ok_or(RecordError::Word(words.count))
+    }
+}
+
+impl Field for Reason {
+    fn put(&self, line: &mut String) {
+        match self {
+            Reason::Failures(class) => put_word(line, format_args!("failures:{}", class.word())),
+            Reason::FilesChanged(class) => put_word(line, format_args!("files-changed:{}", class.word())),
+            Reason::Canary(class) => put_word(line, format_args!("canary:{}", class.word())),
+            Reason::Zygote => put_word(line, "zygote"),
+            Reason::Operator => put_word(line, "operator"),
+            Reason::Superseded => put_word(line, "superseded"),
+            Reason::Stopping => put_word(line, "stopping"),
+        }
+    }
+
+    fn take(words: &mut Words<'_>) -> Result<Self, RecordError> {
+        let word = words.next()?;
+        let wrong = RecordError::Word(words.count);
+        let Some((kind, class)) = word.split_once(':') else {
+            return match word {
+                "zygote" => Ok(Reason::Zygote),
+                "operator" => Ok(Reason::Operator),
+                "superseded" => Ok(Reason::Superseded),
+                "stopping" => Ok(Reason::Stopping),
+                _ => Err(wrong),
+            };
+        };
+        let class = Class::of(class).ok_or(wrong)?;
+        match kind {
+            "failures" => Ok(Reason::Failures(class)),
+            "files-changed" => Ok(Reason::FilesChanged(class)),
+            "canary" => Ok(Reason::Canary(class)),
+            _ => Err(wrong),
+        }
+    }
+}
+
 impl<T: Field> Field for Option<T> {
     fn put(&self, line: &mut String) {
         match self {
@@ -264,6 +321,18 @@ impl Field for (WorkerId, Instant) {
 
     fn take(words: &mut Words<'_>) -> Result<Self, RecordError> {
         Ok((Field::take(words)?, Field::take(words)?))
+    }
+}
+
+impl Field for (u64, u64, Instant) {
+    fn put(&self, line: &mut String) {
+        self.0.put(line);
+        self.1.put(line);
+        self.2.put(line);
+    }
+
+    fn take(words: &mut Words<'_>) -> Result<Self, RecordError> {
+        Ok((Field::take(words)?, Field::take(words)?, Field::take(words)?))
     }
 }
 
@@ -306,6 +375,12 @@ macro_rules! structs {
 }
 structs! {
     Load { idle, busy, waiting, served, longest_idle }
+    PoolFacts {
+        generation, last_generation, min, max, target, is_running, has_fallback, started, proven, verified, unfit, files,
+        served, credit, owed, tokens, retry_at, unserved, growth, load,
+    }
+    WorkerFacts { slot, files, zygote, since, age_limit }
+    SuspectFacts { kills, recent, last, successes, times, until }
     BreakerFigures { failures, within, grace, backoff_first, backoff_max, then, prove }
     Figures {
         mode, launch, verify, min, max, step, idle, ready_timeout, verify_timeout, stop_timeout, max_age,
@@ -370,6 +445,15 @@ events! {
     "zygote-unfit" ZygoteUnfit { zygote }
     "zygote-grown" ZygoteGrown { zygote }
     "zygote-exited" ZygoteExited { zygote, end, files, retry_after }
+    "names-minted" NamesMinted { last }
+    "pool-adopted" PoolAdopted { pool, figures, facts }
+    "account-adopted" AccountAdopted { pool, files, served, steps, last, not_before }
+    "failure-adopted" FailureAdopted { pool, files, at, weight }
+    "zygote-adopted" ZygoteAdopted { zygote, pool }
+    "worker-adopted" WorkerAdopted { worker, pool, facts, served }
+    "breaker-adopted" BreakerAdopted { pool, throttled, until, wait, reason }
+    "suspect-adopted" SuspectAdopted { pool, request, facts }
+    "exits-adopted" ExitsAdopted { pool, class, count }
 }
 
 #[cfg(test)]
@@ -431,6 +515,61 @@ mod tests {
             Event::SuspectServed { pool, request, worker },
             Event::LoadSampled { pool, load },
             Event::LoadSampled { pool, load: Load::default() },
+            Event::NamesMinted { last: 77 },
+            Event::PoolAdopted {
+                pool,
+                figures: figures.clone(),
+                facts: PoolFacts { generation: GenerationId(2), min: 3, proven: true, ..PoolFacts::default() },
+            },
+            Event::AccountAdopted {
+                pool,
+                files: Files::Changed,
+                served: true,
+                steps: 3,
+                last: Instant::from_nanos(8),
+                not_before: Instant::from_nanos(9),
+            },
+            Event::FailureAdopted { pool, files: Files::Noted, at: Instant::from_nanos(8), weight: Weight::QUARTER },
+            Event::ZygoteAdopted { zygote, pool },
+            Event::WorkerAdopted {
+                worker,
+                pool,
+                facts: WorkerFacts {
+                    slot,
+                    files: Files::Noted,
+                    zygote: Some(zygote),
+                    since: Instant::from_nanos(1),
+                    age_limit: None,
+                },
+                served: 4,
+            },
+            Event::BreakerAdopted {
+                pool,
+                throttled: true,
+                until: Instant::from_nanos(1),
+                wait: Duration::from_secs(5),
+                reason: Reason::Canary(Class::Early),
+            },
+            Event::BreakerAdopted {
+                pool,
+                throttled: false,
+                until: Instant::from_nanos(1),
+                wait: Duration::from_secs(5),
+                reason: Reason::Operator,
+            },
+            Event::SuspectAdopted {
+                pool,
+                request,
+                facts: SuspectFacts {
+                    kills: 2,
+                    recent: 1,
+                    last: Instant::from_nanos(3),
+                    successes: 0,
+                    times: 1,
+                    until: Some(Instant::from_nanos(4)),
+                },
+            },
+            Event::ExitsAdopted { pool, class: Class::Oom, count: 5 },
             Event::ZygoteReady { zygote },
             Event::ZygoteUnfit { zygote },
             Event::ZygoteGrown { zygote },

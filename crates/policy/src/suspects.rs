@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::backoff::doubled;
+use crate::event::SuspectFacts;
 use crate::ids::{GenerationId, RequestKey};
 use crate::rules::{Rule, Rules};
 use crate::time::Instant;
@@ -40,6 +41,14 @@ pub(crate) struct Suspect {
     times: u32,
     /// Whose workers it has killed, if they were all of one generation.
     only: Option<GenerationId>,
+}
+
+impl Suspect {
+    /// What is held against it. Whose workers it killed is of no use to a pool without a way back.
+    pub(crate) fn facts(&self) -> SuspectFacts {
+        let Suspect { kills, recent, last, successes, times, until, .. } = *self;
+        SuspectFacts { kills, recent, last, successes, times, until }
+    }
 }
 
 /// What a death or an answer means for a request.
@@ -135,6 +144,13 @@ impl Suspects {
             return Verdict::Release;
         }
         Verdict::Nothing
+    }
+
+    /// Takes over what another policy held against a request.
+    pub(crate) fn adopt(&mut self, key: RequestKey, facts: SuspectFacts) {
+        let SuspectFacts { kills, recent, last, successes, times, until } = facts;
+        let suspect = Suspect { kills, until, recent, last, successes, elsewhere: 0, times, only: None };
+        self.by_key.insert(key, suspect);
     }
 
     /// Whether workers of this generation, and of no other, have died of the request again and again while others

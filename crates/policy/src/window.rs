@@ -40,6 +40,11 @@ impl Window {
         }
     }
 
+    /// What is kept.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Instant, Weight)> {
+        self.entries.iter().copied()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }

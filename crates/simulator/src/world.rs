@@ -12,6 +12,7 @@ use steadfast_policy::event::{Event, Files};
 use steadfast_policy::figures::Mode;
 use steadfast_policy::ids::{GenerationId, PoolId, WorkerId, ZygoteId};
 use steadfast_policy::policy::Policy;
+use steadfast_policy::record;
 use steadfast_policy::rules::Rules;
 use steadfast_policy::time::Instant;
 
@@ -135,6 +136,8 @@ pub struct Tally {
     pub trace: u64,
     /// Workers started.
     pub starts: u64,
+    /// Handovers from one policy to the next.
+    pub handovers: u64,
 }
 
 /// The world.
@@ -155,16 +158,36 @@ pub(crate) struct World {
     pub(crate) calm: bool,
     pub(crate) finished: bool,
     policy: Policy,
+    policy_rules: Rules,
     laws: Laws,
     orders: Vec<Command>,
     tally: Tally,
     traced: bool,
     log: Option<Vec<String>>,
+    /// The policy is handed over to another one now and then.
+    handover: Option<Handover>,
 }
+
+/// When the next supervisor's image takes over.
+struct Handover {
+    random: Random,
+    next: Nanos,
+}
+
+/// Time between two of them, and how often one is looked for when it is due: whatever is on its way is over soon.
+const HANDOVER: Nanos = 20_000 * MILLI;
 
 /// Plays the case under these rules. With `traced` the orders are hashed, which costs time.
 pub fn play(case: &Case, rules: Rules, traced: bool) -> (Tally, Result<(), Breach>) {
     let mut world = World::new(case, rules, traced);
+    let result = world.run();
+    (world.tally, result)
+}
+
+/// Plays the case while one policy is handed over to the next now and then, as when the supervisor's program is replaced.
+pub fn play_handed_over(case: &Case, rules: Rules) -> (Tally, Result<(), Breach>) {
+    let mut world = World::new(case, rules, false);
+    world.handover = Some(Handover { random: Random::new(case.seed ^ 0x5eed), next: 0 });
     let result = world.run();
     (world.tally, result)
 }
@@ -199,11 +222,13 @@ impl World {
             calm: false,
             finished: false,
             policy: Policy::with_rules(case.seed, rules),
+            policy_rules: rules,
             laws: Laws::new(case),
             orders: Vec::new(),
             tally: Tally::default(),
             traced,
             log: None,
+            handover: None,
         };
         for (index, pool) in case.pools.iter().enumerate() {
             world.sites.push(Site {
@@ -265,6 +290,7 @@ impl World {
             }
             if self.stalled.is_none() {
                 self.turn()?;
+                self.hand_over()?;
             }
         }
         if self.stalled.is_some() {
@@ -272,6 +298,30 @@ impl World {
             return Ok(());
         }
         self.laws.finish(self.clock(), &self.policy, self.finished)
+    }
+
+    /// If one is due and everything is at rest: the next policy is told what this one knows, as text, and woken.
+    fn hand_over(&mut self) -> Result<(), Breach> {
+        let Some(handover) = self.handover.as_mut().filter(|handover| handover.next <= self.now) else {
+            return Ok(());
+        };
+        let Ok(facts) = self.policy.facts() else { return Ok(()) };
+        handover.next = self.now + handover.random.between(1, HANDOVER);
+        let (clock, rules) = (self.clock(), self.policy_rules);
+        let mut next = Policy::with_rules(self.case.seed ^ self.now, rules);
+        for fact in facts {
+            let line = record::write(clock, &fact);
+            let (at, read) = record::parse(&line).expect("what was written can be read");
+            assert_eq!(read, fact, "{line}");
+            next.handle(at, read, &mut self.orders);
+        }
+        assert!(self.orders.is_empty(), "a handover orders {:?}", self.orders);
+        self.policy = next;
+        self.tally.handovers += 1;
+        if let Some(log) = &mut self.log {
+            log.push(format!("{:>12.3} handed over", clock.as_nanos() as f64 / 1e9));
+        }
+        self.feed(Event::Woken)
     }
 
     /// Tells the laws that nobody had a turn for so long.

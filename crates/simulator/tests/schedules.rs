@@ -22,6 +22,21 @@ fn the_law_holds_in_many_schedules() {
     }
 }
 
+/// Whoever takes over from another policy keeps the law as that one would have.
+#[test]
+fn the_law_holds_across_handovers() {
+    let mut handovers = 0;
+    for seed in 0..SCHEDULES / 10 {
+        let case = generate(seed, false);
+        let (tally, result) = world::play_handed_over(&case, Rules::all());
+        if let Err(breach) = result {
+            panic!("seed {seed}: {breach}\n{}", script::write(&case));
+        }
+        handovers += tally.handovers;
+    }
+    assert!(handovers > SCHEDULES / 10, "{handovers} handovers");
+}
+
 #[test]
 fn the_kept_scripts_hold() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
