@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
+use crate::class::Reason;
 use crate::ids::WorkerId;
-use crate::note::Reason;
 use crate::time::Instant;
 
 /// First wait of the open breaker; also the pace of the throttled one.

@@ -127,3 +127,22 @@ impl Weight {
         self.0 == 0
     }
 }
+
+/// Why a breaker opened, a generation was refused or rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Too many failures; the last was of this class.
+    Failures(Class),
+    /// Failures of workers started from files that changed on disk.
+    FilesChanged(Class),
+    /// The trial worker of the half-open breaker failed.
+    Canary(Class),
+    /// The zygote failed to load the application.
+    Zygote,
+    /// The operator's word.
+    Operator,
+    /// A newer reload took its place.
+    Superseded,
+    /// The pool is being stopped.
+    Stopping,
+}

@@ -2,10 +2,9 @@
 
 use core::time::Duration;
 
-use crate::class::{Class, Exit, Weight};
+use crate::class::{Class, Exit, Reason, Weight};
 use crate::figures::Figures;
 use crate::ids::{GenerationId, PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
-use crate::note::Reason;
 use crate::time::Instant;
 
 /// Whether the program's files were, at a start, those that its generation had noted.

@@ -3,11 +3,11 @@
 use core::time::Duration;
 
 use crate::breaker::{Breaker, PROBATION, WAIT_FIRST, WAIT_MAX};
-use crate::class::{Class, Weight};
+use crate::class::{Class, Reason, Weight};
 use crate::command::Command;
 use crate::event::Files;
 use crate::ids::{GenerationId, RequestKey, WorkerId};
-use crate::note::{Note, Reason};
+use crate::note::Note;
 use crate::pool::{Pool, Turn};
 use crate::rules::Rule;
 use crate::time::Instant;

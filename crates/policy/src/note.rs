@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::class::{Class, Exit, Weight};
+use crate::class::{Class, Exit, Reason, Weight};
 use crate::event::Limit;
 use crate::ids::{GenerationId, PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
 use crate::time::Instant;
@@ -16,25 +16,6 @@ pub enum Purpose {
     Repair,
     /// The first of a generation, or the trial of an open breaker.
     Canary,
-}
-
-/// Why a breaker opened, a generation was refused or rolled back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Too many failures; the last was of this class.
-    Failures(Class),
-    /// Failures of workers started from files that changed on disk.
-    FilesChanged(Class),
-    /// The trial worker of the half-open breaker failed.
-    Canary(Class),
-    /// The zygote failed to load the application.
-    Zygote,
-    /// The operator's word.
-    Operator,
-    /// A newer reload took its place.
-    Superseded,
-    /// The pool is being stopped.
-    Stopping,
 }
 
 /// Where a worker lived, for the notes about it.

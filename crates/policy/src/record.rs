@@ -9,11 +9,10 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::time::Duration;
 
-use crate::class::{Class, Exit, Weight};
+use crate::class::{Class, Exit, Reason, Weight};
 use crate::event::{Event, Files, Limit, Load, PoolFacts, SpawnFault, SuspectFacts, WorkerFacts, ZygoteEnd};
 use crate::figures::{BreakerFigures, Figures, Launch, Mode, Then, Verify};
 use crate::ids::{GenerationId, PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
-use crate::note::Reason;
 use crate::time::{Instant, nanos};
 
 /// The version of this format.

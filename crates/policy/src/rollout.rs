@@ -4,13 +4,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::breaker::PROBATION_REQUESTS;
-use crate::class::Class;
+use crate::class::{Class, Reason};
 use crate::command::Command;
 use crate::event::Files;
 use crate::figures::Figures;
 use crate::generation::{Generation, Trouble, Zygote};
 use crate::ids::{GenerationId, WorkerId};
-use crate::note::{Note, Reason};
+use crate::note::Note;
 use crate::pool::{Pool, Rollout, Turn};
 use crate::rules::Rule;
 use crate::worker::Worker;

@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 
 use crate::breaker::Breaker;
-use crate::class::Class;
+use crate::class::{Class, Reason};
 use crate::command::Command;
 use crate::generation::{Generation, Zygote};
 use crate::ids::WorkerId;
-use crate::note::{Note, Reason};
+use crate::note::Note;
 use crate::pool::{Afterwards, Phase, Pool, Told, Turn};
 use crate::worker::{Leave, State};
 

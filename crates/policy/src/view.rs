@@ -3,11 +3,10 @@
 use alloc::collections::BTreeMap;
 
 use crate::breaker::Breaker;
-use crate::class::{Class, Weight};
+use crate::class::{Class, Reason, Weight};
 use crate::figures::Figures;
 use crate::generation::{Generation, ZygotePhase};
 use crate::ids::{GenerationId, PoolId, RequestKey, SlotId, WorkerId, ZygoteId};
-use crate::note::Reason;
 use crate::pool::{Phase, Pool};
 use crate::rules::Rules;
 use crate::time::Instant;

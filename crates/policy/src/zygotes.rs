@@ -5,12 +5,12 @@ use core::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::breaker::{Breaker, WAIT_FIRST};
-use crate::class::{Class, Weight};
+use crate::class::{Class, Reason, Weight};
 use crate::command::Command;
 use crate::event::{Files, ZygoteEnd};
 use crate::generation::{Generation, Zygote, ZygotePhase};
 use crate::ids::{GenerationId, WorkerId, ZygoteId};
-use crate::note::{Note, Reason};
+use crate::note::Note;
 use crate::pool::{Pool, Turn};
 use crate::rollout::CANARY_RETRIES;
 use crate::rules::Rule;

@@ -1,11 +1,11 @@
 //! Asserts the laws at every fact, order and step; those that wait for time to pass are in `watch`.
 
-use steadfast_policy::class::{Class, Exit};
+use steadfast_policy::class::{Class, Exit, Reason};
 use steadfast_policy::command::Command;
 use steadfast_policy::event::Event;
 use steadfast_policy::figures::{Mode, Verify};
 use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
-use steadfast_policy::note::{Note, Place, Purpose, Reason};
+use steadfast_policy::note::{Note, Place, Purpose};
 use steadfast_policy::policy::Policy;
 use steadfast_policy::time::Instant;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use steadfast_policy::class::{Class, Exit};
+use steadfast_policy::class::{Class, Exit, Reason};
 use steadfast_policy::event::Limit;
 use steadfast_policy::ids::{GenerationId, PoolId, WorkerId};
-use steadfast_policy::note::{Note, Place, Purpose, Reason};
+use steadfast_policy::note::{Note, Place, Purpose};
 
 use crate::events::event::Event;
 use crate::events::kind::{Kind, Level};

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast_policy::class::{Class, Weight};
-use steadfast_policy::note::Reason;
+use steadfast_policy::class::{Class, Reason, Weight};
 
 use crate::pools::LastExit;
 use crate::signals::signal_name;

@@ -1,11 +1,11 @@
 //! The breaker, its trials, the fallback, and leaving.
 
-use steadfast_policy::class::Exit;
+use steadfast_policy::class::{Exit, Reason};
 use steadfast_policy::command::Command;
 use steadfast_policy::event::Event;
 use steadfast_policy::figures::{BreakerFigures, Figures, Then};
 use steadfast_policy::ids::PoolId;
-use steadfast_policy::note::{Note, Reason};
+use steadfast_policy::note::Note;
 use steadfast_policy::rules::Rules;
 use steadfast_policy::view::BreakerState;
 

@@ -1,11 +1,11 @@
 //! Reloads, rollbacks and changed files.
 
-use steadfast_policy::class::Exit;
+use steadfast_policy::class::{Exit, Reason};
 use steadfast_policy::command::Command;
 use steadfast_policy::event::{Event, Files};
 use steadfast_policy::figures::{Figures, Verify};
 use steadfast_policy::ids::{GenerationId, RequestKey, WorkerId};
-use steadfast_policy::note::{Note, Reason};
+use steadfast_policy::note::Note;
 use steadfast_policy::rules::Rules;
 use steadfast_policy::view::BreakerState;
 

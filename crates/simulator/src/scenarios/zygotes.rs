@@ -1,10 +1,10 @@
 //! Zygotes: how they are loaded, kept and replaced, and what their lies and failures cost.
 
-use steadfast_policy::class::Exit;
+use steadfast_policy::class::{Exit, Reason};
 use steadfast_policy::command::{Command, Source};
 use steadfast_policy::event::{Event, Files, SpawnFault, ZygoteEnd};
 use steadfast_policy::figures::{Figures, Launch};
-use steadfast_policy::note::{Note, Reason};
+use steadfast_policy::note::Note;
 use steadfast_policy::rules::Rules;
 
 use super::generations::{NEW, grown, of};

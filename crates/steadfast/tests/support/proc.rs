@@ -82,6 +82,14 @@ pub fn rss(pid: u32) -> u64 {
     kilobytes.unwrap_or(0) * 1024
 }
 
+/// Resident memory that is no file's, in bytes; 0 when the process is gone.
+#[must_use]
+pub fn anonymous(pid: u32) -> u64 {
+    let field = status_field(pid, "RssAnon").unwrap_or_default();
+    let kilobytes = field.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
 /// `R`, `S`, `D`, `T`, `Z` …, or nothing when the process is gone.
 #[must_use]
 pub fn state(pid: u32) -> Option<char> {
