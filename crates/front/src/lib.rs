@@ -119,6 +119,7 @@ pub fn serve(channel: OwnedFd) -> Result<(), String> {
         fds_max: fds_max(),
         accept_again: None,
         leaves_by: None,
+        gives_back: false,
         trouble: None,
         is_channel_write_heard: false,
     };

@@ -76,6 +76,10 @@ pub(crate) fn carry_out(front: &mut Front, message: ToFront, fds: Vec<OwnedFd>) 
             }
         }
         ToFront::Report { number } => report(front, number),
+        ToFront::HandOver { within_ms } => {
+            leave(front, Duration::from_millis(within_ms));
+            front.gives_back = true;
+        }
         ToFront::Leave { within_ms } => leave(front, Duration::from_millis(within_ms)),
     }
 }
@@ -346,9 +350,36 @@ fn shortened(mut line: String) -> String {
     line
 }
 
+/// Gives workers back to whoever has taken over, as soon as they are not needed here: none while somebody waits, and all but
+/// one while somebody is there who may still ask.
+pub(crate) fn give_back(front: &mut Front) {
+    let pools: Vec<PoolId> = front.pools.keys().copied().collect();
+    for id in pools {
+        if front.pools.get(&id).is_none_or(|pool| pool.waiting > 0) {
+            continue;
+        }
+        let is_used = front.clients.values().any(|client| client.pool == id)
+            || front.requests.values().any(|request| request.pool == id)
+            || front.http.len_of(id) > 0;
+        let mine = front.workers.iter().filter(|(_, worker)| worker.pool == id && !worker.owes_free);
+        let mut mine: Vec<(u32, WorkerKey)> =
+            mine.filter(|(_, worker)| worker.standing != Standing::Withdrawn).map(|(key, w)| (w.busy, key)).collect();
+        // The one that stays is one that can be given something.
+        mine.sort_by_key(|(busy, _)| *busy);
+        for (_, key) in mine.into_iter().skip(usize::from(is_used)) {
+            if let Some(worker) = front.workers.get_mut(key) {
+                worker.owes_free = true;
+                workers::alter(front, key, Standing::Withdrawn);
+                workers::tell_free(front, key);
+            }
+        }
+    }
+}
+
 /// Accepts nothing more, and leaves when nothing is in hand.
 pub(crate) fn leave(front: &mut Front, within: Duration) {
-    if front.leaves_by.is_some() {
+    if let Some(by) = front.leaves_by {
+        front.leaves_by = Some(by.min(front.now + within));
         return;
     }
     front.leaves_by = Some(front.now + within);

@@ -339,6 +339,8 @@ pub(crate) struct Front {
     pub(crate) accept_again: Option<Instant>,
     /// It accepts nothing more, and leaves when nothing is in hand, or then.
     pub(crate) leaves_by: Option<Instant>,
+    /// Another front has taken over, and wants the workers.
+    pub(crate) gives_back: bool,
     /// Why it leaves without having been told to.
     pub(crate) trouble: Option<String>,
     /// The channel's socket is watched for room.

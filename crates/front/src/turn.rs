@@ -9,6 +9,7 @@ use crate::clients;
 use crate::dues;
 use crate::exchanges;
 use crate::keys::{ClientKey, LaneKey};
+use crate::load;
 use crate::notes;
 use crate::orders;
 use crate::poller::{Interest, Ready, Token};
@@ -32,6 +33,10 @@ pub(crate) fn run(front: &mut Front) {
         front.now = front.clock.turn(timeout);
         turn(front, &ready);
     }
+    // Its last word: what it has counted since the one before.
+    let pools: Vec<_> = front.pools.keys().copied().collect();
+    pools.into_iter().for_each(|id| load::count(front, id));
+    front.channel.flush();
 }
 
 fn timeout(front: &Front) -> Option<Duration> {
@@ -58,6 +63,9 @@ fn turn(front: &mut Front, ready: &[Ready]) {
     // What was due may have given HTTP connections something to write.
     guarded(front, None, exchanges::run);
     write(front);
+    if front.gives_back {
+        guarded(front, None, orders::give_back);
+    }
     let leaving: Vec<_> = front.pools.iter().filter(|(_, pool)| pool.is_leaving).map(|(id, _)| *id).collect();
     for id in leaving {
         orders::bury(front, id);

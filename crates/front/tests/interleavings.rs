@@ -309,6 +309,42 @@ fn a_front_that_leaves_answers_what_has_arrived() {
     serving.join().expect("served all");
 }
 
+/// Workers go back to the next front as soon as they are not needed: the idle one last, for whoever may still ask.
+#[test]
+fn workers_are_given_back_while_what_is_in_hand_is_finished() {
+    let mut scene = Scene::new(pool());
+    let (idle, mut busy) = (scene.worker(), scene.worker());
+    // The second one has not asked yet.
+    let (mut client, next) = (scene.client(), scene.client());
+    client.send(&get("/long"));
+    busy.request();
+    scene.tell(&ToFront::HandOver { within_ms: 10_000 });
+    busy.page("done");
+    assert_eq!(client.page().expect("an answer").text(), "done");
+    scene.expect("the busy one", |message| *message == FromFront::WorkerFree { worker: busy.id });
+    drop((client, next));
+    scene.expect("the idle one", |message| *message == FromFront::WorkerFree { worker: idle.id });
+}
+
+/// … but not while somebody waits for one.
+#[test]
+fn nobody_who_waits_loses_his_worker_to_the_next_front() {
+    let mut scene = Scene::new(pool());
+    let mut worker = scene.worker();
+    let (mut client, mut waiting) = (scene.client(), scene.client());
+    client.send(&get("/first"));
+    worker.request();
+    waiting.send(&get("/second"));
+    scene.expect("he waits", load(|load| load.waiting == 1));
+    scene.tell(&ToFront::HandOver { within_ms: 10_000 });
+    worker.page("first");
+    assert_eq!(client.page().expect("an answer").text(), "first");
+    assert_eq!(worker.request().params["REQUEST_URI"], "/second");
+    worker.page("second");
+    assert_eq!(waiting.page().expect("an answer").text(), "second");
+    scene.expect("then", |message| *message == FromFront::WorkerFree { worker: worker.id });
+}
+
 /// Held: the time that a request had been with a worker was taken for a wait, so that it was refused at once when the
 /// worker died.
 #[test]

@@ -108,6 +108,12 @@ pub enum ToFront {
         /// Any number.
         number: u64,
     },
+    /// Another front takes over: accept nothing more, give workers back as soon as they are not needed (told as
+    /// `WorkerFree`), finish what is in hand for at most so long, and leave.
+    HandOver {
+        /// So long from now.
+        within_ms: u64,
+    },
     /// Accept nothing more, finish what is in hand for at most so long, and leave.
     Leave {
         /// So long from now.

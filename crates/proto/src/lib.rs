@@ -3,6 +3,7 @@
 //! Nothing here does I/O, and everything that is read is bounded before it is kept.
 
 pub mod control;
+pub mod estate;
 pub mod event;
 pub mod exit;
 pub mod fcgi;

@@ -36,6 +36,15 @@ impl Lines {
         Lines { limit, buffer: Vec::new(), state: State::Reading }
     }
 
+    /// Whether no line has begun.
+    pub fn is_between(&self) -> bool {
+        match self.state {
+            State::Reading => self.buffer.is_empty(),
+            State::Delivered => true,
+            State::Skipping => false,
+        }
+    }
+
     /// Takes bytes from the front of `input` up to the end of one line and returns that line, without its newline.
     ///
     /// `None`: `input` is used up and the line is not complete. Call again, with the same slice, until `None`.

@@ -232,6 +232,11 @@ impl<M: Decode> Default for Decoder<M> {
 }
 
 impl<M: Decode> Decoder<M> {
+    /// Whether no message has begun.
+    pub fn is_between(&self) -> bool {
+        self.lines.is_between()
+    }
+
     /// At the start of a link.
     pub const fn new() -> Decoder<M> {
         Decoder {

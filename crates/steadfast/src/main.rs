@@ -17,15 +17,19 @@ use std::panic::{self, PanicHookInfo};
 use std::process;
 
 use steadfast_proto::exit::ExitCode;
+use steadfast_supervisor::upgrade::rescue;
 
 use crate::arguments::Arguments;
 
 fn main() -> process::ExitCode {
+    // An upgrade that fails here, whatever of it, executes the program before us again.
+    rescue::arm();
     panic::set_hook(Box::new(|info| output::message(&bug(info))));
     let code = panic::catch_unwind(|| match arguments::parse(std::env::args_os()) {
         Ok(arguments) => verb(arguments),
         Err(error) => usage(&error).number().into(),
     });
+    rescue::go_back("it ended before its first turn");
     code.unwrap_or(ExitCode::Bug.number().into())
 }
 
@@ -33,6 +37,7 @@ fn verb(arguments: Arguments) -> process::ExitCode {
     match verbs::perform(arguments) {
         Ok(code) => code,
         Err(failure) => {
+            rescue::go_back(&failure.message);
             output::failure(&failure);
             failure.code.number().into()
         }

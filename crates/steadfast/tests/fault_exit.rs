@@ -259,15 +259,18 @@ fn fault_047_oom_kill_of_one_worker() {
     if !is_root() {
         cannot_here!("fault_047", "a control group needs root");
     }
-    let group = match Cgroup::make("memory") {
-        Ok(group) => group,
+    // One for each: whom the kernel chooses in a group of several is its own affair, and it may choose a second one while the
+    // first is not gone yet.
+    let groups: Result<Vec<Cgroup>, String> = (0..4).map(|_| Cgroup::make("memory")).collect();
+    let groups = match groups {
+        Ok(groups) => groups,
         Err(reason) => cannot_here!("fault_047", "{reason}"),
     };
     let scene = Scene::new();
     let mut daemon = site(&scene);
     let before = daemon.workers("site");
-    group.limit_memory(32 << 20);
-    for worker in &before {
+    for (group, worker) in groups.iter().zip(&before) {
+        group.limit_memory(32 << 20);
         group.take(*worker);
     }
     let conditions = Conditions::begin(&mut daemon, &address(&scene, "site"));

@@ -89,6 +89,24 @@ impl Cgroups {
         (cgroups, complaint)
     }
 
+    /// The group in which the others are.
+    pub(crate) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// The group of this process.
+    pub(crate) fn of(&self, of: Speaker) -> Option<&Path> {
+        self.groups.get(&of).map(PathBuf::as_path)
+    }
+
+    /// Takes over the groups of an earlier image of ours; what else is there is ended.
+    pub(crate) fn take_over(root: PathBuf, groups: BTreeMap<Speaker, PathBuf>) -> Cgroups {
+        let leaving = leftovers(&root).into_iter().filter(|path| groups.values().all(|group| group != path)).collect();
+        let mut cgroups = Cgroups { leaving, groups, root: Some(root), ..Cgroups::default() };
+        cgroups.has_grown();
+        cgroups
+    }
+
     /// Makes the group of a process that is to be. To be entered by its fd; `None` where there are no groups.
     pub(crate) fn make(&mut self, of: Speaker, pool: &str) -> Result<Option<OwnedFd>, Complaint> {
         let Some(root) = &self.root else {

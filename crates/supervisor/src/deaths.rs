@@ -19,6 +19,7 @@ use crate::relay;
 use crate::shell::{Corpse, Shell};
 use crate::speech;
 use crate::timers::Timer;
+use crate::upgrade::trial;
 use crate::voice::{Speaker, Voice, Word};
 use crate::workers::Worker;
 use crate::zygotes::Zygote;
@@ -172,15 +173,13 @@ fn asked_by(shell: &Shell, pid: Pid) -> Option<WorkerId> {
 pub(crate) fn strangers(shell: &mut Shell) -> bool {
     for _ in 0..STRANGERS {
         match next_dead() {
-            Ok(Some(pid)) if shell.front.life.as_ref().is_some_and(|life| life.pid == pid) => {
-                let number = shell.front.serving();
-                process::died(shell, number);
-            }
+            Ok(Some(pid)) if let Some(number) = shell.front.by_pid(pid) => process::died(shell, number),
             Ok(Some(pid)) => match shell.workers.by_pid(pid) {
                 // The kernel shows the first dead child until it is reaped: the worker first, then the others.
                 Some(worker) => died(shell, worker),
                 None if let Some(zygote) = shell.zygotes.by_pid(pid) => zygote_died(shell, zygote),
                 None if let Some(asked) = asked_by(shell, pid) => asking::died(shell, asked),
+                None if shell.trial.as_ref().is_some_and(|trial| trial.is(pid)) => trial::died(shell),
                 // It may be a worker of which its zygote has not told yet.
                 None if shell.zygotes.are_forking() => {
                     shell.are_strangers_waiting = true;

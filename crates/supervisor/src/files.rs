@@ -6,12 +6,13 @@
 //! the interpreter a path again, so there the pinned directory and the path are all there is, and the start is told to
 //! the policy as one from changed files.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use steadfast_policy::event::Files;
+use steadfast_proto::estate;
 
 /// Arguments beyond these are not looked at: a list of thousands of files would be looked at before each start.
 const ARGUMENTS_MAX: usize = 64;
@@ -30,6 +31,16 @@ impl Mark {
     fn of(directory: BorrowedFd<'_>, path: impl rustix::path::Arg) -> Option<Mark> {
         let stat = fs::statat(directory, path, AtFlags::empty()).ok()?;
         (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Mark::from_stat(&stat))
+    }
+
+    fn leave(self) -> estate::Mark {
+        let Mark { device, inode, size, modified } = self;
+        estate::Mark { device, inode, size, modified }
+    }
+
+    fn take_over(left: estate::Mark) -> Mark {
+        let estate::Mark { device, inode, size, modified } = left;
+        Mark { device, inode, size, modified }
     }
 
     fn from_stat(stat: &fs::Stat) -> Mark {
@@ -87,6 +98,32 @@ impl Pins {
         };
         pins.noted = pins.marks();
         Ok(pins)
+    }
+
+    /// What a later image of ours takes over, as long as these descriptors stay open.
+    pub(crate) fn leave(&self) -> estate::Pins {
+        estate::Pins {
+            directory: self.directory.as_raw_fd(),
+            executable: self.executable.as_raw_fd(),
+            program: self.program.to_string_lossy().into_owned(),
+            is_script: self.is_script,
+            arguments: self.arguments.clone(),
+            program_mark: self.noted.program.map(Mark::leave),
+            argument_marks: self.noted.arguments.iter().map(|mark| mark.map(Mark::leave)).collect(),
+        }
+    }
+
+    /// Takes that over, with its two descriptors.
+    pub(crate) fn take_over(left: estate::Pins, directory: OwnedFd, executable: OwnedFd) -> Pins {
+        let arguments = left.argument_marks.into_iter().map(|mark| mark.map(Mark::take_over)).collect();
+        Pins {
+            directory,
+            program: left.program.into(),
+            executable,
+            is_script: left.is_script,
+            arguments: left.arguments,
+            noted: Marks { program: left.program_mark.map(Mark::take_over), arguments },
+        }
     }
 
     fn marks(&self) -> Marks {

@@ -205,7 +205,7 @@ fn identify(
 
 /// Whether it is one of ours already.
 fn is_known(shell: &Shell, pid: Pid) -> bool {
-    let is_front = shell.front.life.as_ref().is_some_and(|life| life.pid == pid);
+    let is_front = shell.front.by_pid(pid).is_some();
     let is_asker = shell.askers.values().any(|asker| asker.pid == pid);
     is_front || is_asker || shell.workers.by_pid(pid).is_some() || shell.zygotes.by_pid(pid).is_some()
 }

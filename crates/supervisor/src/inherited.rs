@@ -45,6 +45,16 @@ impl Inherited {
         Inherited { sockets, kept, taken: Vec::new() }
     }
 
+    /// The same of an earlier image of ours: what of it is in use already is taken.
+    pub(crate) fn taken_over(sockets: Vec<(RawFd, String)>, taken: Vec<RawFd>) -> Inherited {
+        Inherited { sockets, kept: Vec::new(), taken }
+    }
+
+    /// Numbers and names, and the numbers of those that have been taken.
+    pub(crate) fn leave(&self) -> (Vec<(RawFd, String)>, Vec<RawFd>) {
+        (self.sockets.clone(), self.taken.clone())
+    }
+
     /// All names, in order, repeats included.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.sockets.iter().map(|(_, name)| name.as_str())

@@ -57,6 +57,7 @@ mod status;
 mod sys;
 mod timers;
 mod turn;
+pub mod upgrade;
 pub mod users;
 mod voice;
 mod words;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use steadfast_proto::estate;
 
 use crate::listen_error::{Attempt, ListenError};
 
@@ -119,6 +120,32 @@ impl Listener {
         let listener = Listener::adopt(fd, &address.to_string()).ok().filter(|kept| kept.local == Some(address))?;
         rustix::net::listen(&listener.fd, backlog_of(backlog)).ok()?;
         Some(listener)
+    }
+
+    /// What a later image of ours takes over, as long as the socket stays open.
+    pub(crate) fn leave(&self) -> estate::Socket {
+        let path = self.bound.as_ref().map(|(spec, path)| estate::Path {
+            path: path.path.to_string_lossy().into_owned(),
+            device: path.device,
+            inode: path.inode,
+            mode: spec.mode,
+            uid: spec.uid,
+            gid: spec.gid,
+            backlog: spec.backlog,
+        });
+        estate::Socket { fd: self.fd.as_raw_fd(), address: self.address.clone(), path }
+    }
+
+    /// Takes that over, with its socket.
+    pub(crate) fn take_over(left: estate::Socket, fd: OwnedFd) -> Result<Listener, ListenError> {
+        let inode = inode_of(&fd).map_err(|error| ListenError::new(&left.address, Attempt::Adopt, error))?;
+        let local = local_of(&fd);
+        let bound = left.path.map(|left| {
+            let estate::Path { path, device, inode, mode, uid, gid, backlog } = left;
+            let path = PathBuf::from(path);
+            (UnixSpec { path: path.clone(), mode, uid, gid, backlog }, SocketPath { path, device, inode })
+        });
+        Ok(Listener { fd, address: left.address, inode, bound, local })
     }
 
     /// Whether a keepsake of this name may be of this path.

@@ -97,6 +97,16 @@ impl Lines {
         }
     }
 
+    /// Goes on where another reader of the same pipe has stopped: so many bytes have come, the last of them in no whole line.
+    pub(crate) fn go_on(bytes: u64, begun: Vec<u8>) -> Lines {
+        Lines { bytes, partial: begun, ..Lines::new() }
+    }
+
+    /// A line that has begun.
+    pub(crate) fn begun(&self) -> &[u8] {
+        &self.partial
+    }
+
     /// One read of a non-blocking fd; whole lines are appended to `out` as far as the rate allows.
     pub fn read(&mut self, fd: BorrowedFd<'_>, now: u64, scratch: &mut Scratch, out: &mut Vec<String>) -> Turn {
         match rustix::io::read(fd, &mut *scratch.0) {

@@ -41,6 +41,8 @@ pub(crate) enum Token {
     Exit(Speaker),
     /// The child that asks this worker its verify request has ended.
     Asker(WorkerId),
+    /// The trial of a new program has ended.
+    Trial,
     /// Somebody connects to the control socket.
     Control,
     /// A control connection.
@@ -66,6 +68,7 @@ impl Token {
             Token::Stdout(Speaker::Zygote(zygote)) => (15, zygote.0),
             Token::Stderr(Speaker::Zygote(zygote)) => (16, zygote.0),
             Token::Exit(Speaker::Zygote(zygote)) => (17, zygote.0),
+            Token::Trial => (19, 0),
             Token::Control => (7, 0),
             Token::Connection(id) => (8, id),
             Token::Log => (9, 0),
@@ -96,6 +99,7 @@ impl Token {
             12 => Token::FrontStderr(id),
             13 => Token::FrontExit(id),
             18 => Token::Asker(WorkerId(id)),
+            19 => Token::Trial,
             14 => Token::Link(Speaker::Zygote(ZygoteId(id))),
             15 => Token::Stdout(Speaker::Zygote(ZygoteId(id))),
             16 => Token::Stderr(Speaker::Zygote(ZygoteId(id))),

@@ -194,6 +194,8 @@ pub(crate) struct Pools {
     by_name: BTreeMap<Arc<str>, PoolId>,
     last: u32,
     sockets: u64,
+    /// Open since an earlier image of ours, until the pools that have them are there.
+    taken_over: Vec<Socket>,
 }
 
 impl Pools {
@@ -201,6 +203,21 @@ impl Pools {
     pub(crate) fn next_id(&mut self) -> PoolId {
         self.last += 1;
         PoolId(self.last)
+    }
+
+    /// The last numbers of pools and sockets.
+    pub(crate) fn last(&self) -> (u32, u64) {
+        (self.last, self.sockets)
+    }
+
+    /// Goes on after these numbers, with sockets that are open already.
+    pub(crate) fn go_on(&mut self, (pool, socket): (u32, u64), open: Vec<Socket>) {
+        (self.last, self.sockets, self.taken_over) = (pool, socket, open);
+    }
+
+    /// The pools are there that have them.
+    pub(crate) fn settle(&mut self) {
+        self.taken_over.clear();
     }
 
     /// A number for a socket that was never used.
@@ -257,6 +274,9 @@ impl Pools {
             for socket in plans.flat_map(|plan| &plan.sockets) {
                 found.entry(socket.id).or_insert_with(|| socket.clone());
             }
+        }
+        for socket in &self.taken_over {
+            found.entry(socket.id).or_insert_with(|| socket.clone());
         }
         found.into_values().collect()
     }

@@ -23,9 +23,10 @@ use crate::inherited::Inherited;
 use crate::launch::{Launch, Names};
 use crate::manager;
 use crate::memory;
-use crate::pools::{Plan, Pool};
+use crate::pools::{Plan, Pool, Pools};
 use crate::shell::Shell;
 use crate::sockets::{self, Refused};
+use crate::upgrade::rescue::Variables;
 
 /// Where a reload reads the configuration from again.
 #[derive(Clone, Debug)]
@@ -61,6 +62,12 @@ pub(crate) struct Source {
     pub(crate) is_root: bool,
     /// The program's version, for the status document.
     pub(crate) version: &'static str,
+    /// Where our own program lies on the disk.
+    pub(crate) program: PathBuf,
+    /// What we were started with.
+    pub(crate) variables: Variables,
+    /// How often another image has taken over.
+    pub(crate) upgrades: u32,
 }
 
 impl Source {
@@ -77,10 +84,33 @@ impl Source {
         examined.finish()
     }
 
+    /// Whether the pools are still what the configuration says, so that another image of ours finds the same.
+    ///
+    /// # Errors
+    /// Which is not; for people.
+    pub(crate) fn is_unchanged(&self, pools: &Pools) -> Result<(), String> {
+        let loaded = self.load().map_err(|report| format!("the configuration: {}", report.render(false)))?;
+        let changed = loaded.config.pools.values().find(|config| {
+            pools.named(&config.name).is_none_or(|pool| pool.is_leaving || *pool.plan.config != **config)
+        });
+        match changed {
+            Some(config) => {
+                Err(format!("the pool {} is another one in the configuration by now: reload first", config.name))
+            }
+            None if loaded.config.pools.len() == pools.names().count() => Ok(()),
+            None => Err("a pool has left the configuration: reload first".to_owned()),
+        }
+    }
+
     /// Whether the machine has what the configuration speaks of.
     pub(crate) fn check(&self, loaded: &Loaded) -> Result<(), Report> {
-        on_machine(&self.runtime_dir, &self.directory, |machine| machine::check_machine(loaded, machine))
+        on_trial(loaded, &self.runtime_dir, &self.directory)
     }
+}
+
+/// Whether the machine has what a configuration speaks of, for a program that takes nothing over yet.
+pub(crate) fn on_trial(loaded: &Loaded, runtime_dir: &Path, directory: &Path) -> Result<(), Report> {
+    on_machine(runtime_dir, directory, |machine| machine::check_machine(loaded, machine))
 }
 
 /// Adds what the machine lacks to what is wrong with a configuration.

@@ -10,6 +10,7 @@ use crate::front::tell;
 use crate::manager;
 use crate::shell::Shell;
 use crate::signals::{Received, Sig};
+use crate::upgrade::begin;
 
 /// What a signal asks of the supervisor beyond what has been done about it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +41,12 @@ pub(crate) fn received(shell: &mut Shell, signal: Received) -> Asked {
             Asked::Nothing
         }
         Sig::Hup => Asked::Reload,
-        Sig::Usr1 | Sig::Usr2 => {
-            let name = if signal.signal == Sig::Usr1 { "USR1" } else { "USR2" };
-            shell.warn(format!("{name} is ignored: it has no meaning in this version"));
+        Sig::Usr1 => {
+            shell.warn("USR1 is ignored: it has no meaning");
+            Asked::Nothing
+        }
+        Sig::Usr2 => {
+            begin::asked(shell);
             Asked::Nothing
         }
         Sig::Child if deaths::strangers(shell) => Asked::MoreDead,

@@ -23,6 +23,7 @@ use crate::poller::Poller;
 use crate::pools::{Pool, Pools};
 use crate::procfs::Procfs;
 use crate::timers::Timers;
+use crate::upgrade::state::{Trial, Upgrade};
 use crate::voice::{Speaker, Voice, Word};
 use crate::workers::{Asker, Workers};
 use crate::zygotes::Zygotes;
@@ -137,6 +138,10 @@ pub(crate) struct Shell {
     pub(crate) refusal: Option<String>,
     /// Something has happened that the service manager may be told.
     pub(crate) is_news: bool,
+    /// How far the replacement of our own program is.
+    pub(crate) upgrade: Upgrade,
+    /// The new program's trial.
+    pub(crate) trial: Option<Trial>,
     /// The control groups of workers and zygotes.
     pub(crate) cgroups: Cgroups,
     /// The end is near, and it was asked for.

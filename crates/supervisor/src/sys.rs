@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 use rustix::io::Errno;
 
@@ -140,6 +141,74 @@ pub(crate) fn close_range_on_exec(first: u32) -> io::Result<()> {
     // SAFETY: with this flag no fd is closed, so no owner loses anything.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// fcntl(F_SETFD): whether an fd is closed on exec. By number, for it is another's to own; false when it is not open.
+pub(crate) fn set_close_on_exec(number: RawFd, is_closed: bool) -> bool {
+    let flags = if is_closed { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: it changes a flag of an entry in our table of files, and no memory; a number that is not open gives EBADF.
+    unsafe { libc::fcntl(number, libc::F_SETFD, flags) >= 0 }
+}
+
+/// A copy of an open file that an earlier image of ours has left under this number, close-on-exec; `None` when it is not open.
+pub(crate) fn copy_of(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: it touches no memory; a number that is not open gives EBADF.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    // SAFETY: the kernel has just given this fd to us alone.
+    (copy >= 0).then(|| unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Executes an image when this process is about to end by a fault, or has not called `disarm` within so many seconds.
+///
+/// The image must be for ever: it is read in a signal's handler. Called once, while there is one thread.
+pub(crate) fn arm(image: &'static Image, executable: RawFd, seconds: u32) {
+    RESCUE_FD.store(executable, Ordering::Relaxed);
+    RESCUE.store(ptr::from_ref(image).cast_mut(), Ordering::Release);
+    for signal in FATAL {
+        handle(signal, Some(rescue));
+    }
+    // SAFETY: it sets a timer of this process.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// Takes that back.
+pub(crate) fn disarm() {
+    // SAFETY: it ends the timer of this process.
+    unsafe { libc::alarm(0) };
+    for signal in FATAL {
+        handle(signal, None);
+    }
+    RESCUE.store(ptr::null_mut(), Ordering::Release);
+}
+
+static RESCUE: AtomicPtr<Image> = AtomicPtr::new(ptr::null_mut());
+static RESCUE_FD: AtomicI32 = AtomicI32::new(-1);
+
+/// What ends a process by its own fault, and the time that is over.
+const FATAL: [libc::c_int; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGTRAP, libc::SIGALRM];
+
+fn handle(signal: libc::c_int, handler: Option<extern "C" fn(libc::c_int)>) {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: zeros are a valid sigaction: SIG_DFL, no flags, an empty mask.
+    let action = unsafe { action.assume_init_mut() };
+    action.sa_sigaction = handler.map_or(libc::SIG_DFL, |handler| handler as libc::sighandler_t);
+    // Not blocked while it runs: the next image would inherit that.
+    action.sa_flags = libc::SA_NODEFER | libc::SA_ONSTACK;
+    // SAFETY: the action is whole, and its handler does only what a handler may.
+    unsafe { libc::sigaction(signal, action, ptr::null_mut()) };
+}
+
+/// Only execveat(2) and _exit(2), which a handler may call.
+extern "C" fn rescue(_signal: libc::c_int) {
+    // SAFETY: `arm` has put a pointer there that is good for ever, or none.
+    if let Some(image) = unsafe { RESCUE.load(Ordering::Acquire).as_ref() } {
+        // SAFETY: the number is the open file that `arm` was given; it is only lent.
+        let executable = unsafe { BorrowedFd::borrow_raw(RESCUE_FD.load(Ordering::Relaxed)) };
+        let _ = image.execute_fd(executable);
+    }
+    // SAFETY: it ends the process.
+    unsafe { libc::_exit(71) }
 }
 
 /// Takes an fd that our parent process left open for us; `None` when it is not open.

@@ -48,6 +48,10 @@ pub(crate) enum Timer {
     Report(u64),
     /// Try again to remove the control groups whose processes were killed.
     Groups,
+    /// The new program has been tried, or everything has come to rest, by then.
+    Upgrade,
+    /// A former front has finished what it had in hand by then.
+    FrontOld,
 }
 
 /// The set.

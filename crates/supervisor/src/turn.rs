@@ -5,6 +5,7 @@
 //! that a turn that comes late does not judge anybody by what it has not read yet. Nothing here blocks but the wait at
 //! its beginning, and without a deadline that waits for ever.
 
+use std::fs::File;
 use std::time::Duration;
 
 use steadfast_policy::command::Command;
@@ -22,7 +23,7 @@ use crate::deaths;
 use crate::events::event::Event;
 use crate::events::kind::Kind;
 use crate::front::reports::Reports;
-use crate::front::{adopt, hear, process};
+use crate::front::{adopt, hear, process, succession};
 use crate::leaving;
 use crate::leftovers;
 use crate::manager;
@@ -39,6 +40,11 @@ use crate::signals::Signals;
 use crate::sockets;
 use crate::speech;
 use crate::timers::Timer;
+use crate::upgrade::begin::{self, Hindrance, Program};
+use crate::upgrade::leave::{Household, leave};
+use crate::upgrade::rescue::Heritage;
+use crate::upgrade::state::Upgrade;
+use crate::upgrade::trial;
 use crate::voice::{Speaker, Stream};
 use crate::zygote;
 
@@ -73,9 +79,53 @@ pub(crate) struct Supervisor {
     pub(crate) is_hurried: bool,
     /// The log is waited for.
     pub(crate) is_log_heard: bool,
+    /// Of the runtime directory: it is ours as long as this is open.
+    pub(crate) lock: File,
+    /// What the image before us has left, until our first turn is over.
+    pub(crate) heritage: Option<Heritage>,
+}
+
+/// What it is made of.
+pub(crate) struct Parts {
+    /// The state of the world.
+    pub(crate) shell: Shell,
+    /// What decides.
+    pub(crate) policy: Policy,
+    /// The control socket.
+    pub(crate) server: Server,
+    /// Where the configuration comes from.
+    pub(crate) source: Source,
+    /// Signals to us.
+    pub(crate) signals: Signals,
+    /// What the policy was told.
+    pub(crate) recording: Recording,
+    /// Of the runtime directory.
+    pub(crate) lock: File,
+    /// What the image before us has left.
+    pub(crate) heritage: Option<Heritage>,
 }
 
 impl Supervisor {
+    /// One that has not turned yet.
+    pub(crate) fn new(parts: Parts) -> Supervisor {
+        let Parts { shell, policy, server, source, signals, recording, lock, heritage } = parts;
+        Supervisor {
+            shell,
+            policy,
+            server,
+            waits: Waits::default(),
+            reports: Reports::default(),
+            followers: Followers::default(),
+            source,
+            signals,
+            recording,
+            is_hurried: false,
+            is_log_heard: false,
+            lock,
+            heritage,
+        }
+    }
+
     /// Turns until everything has stopped. The exit code.
     pub(crate) fn run(mut self) -> u8 {
         let mut ready = Vec::new();
@@ -89,6 +139,7 @@ impl Supervisor {
                 self.shell.warn(format!("cannot wait for events: {error}"));
             }
             self.turn(&ready);
+            self.settled();
         }
         self.end()
     }
@@ -121,7 +172,44 @@ impl Supervisor {
         self.reports.tell(&mut self.shell, &self.policy, &mut self.server, self.source.version());
         self.is_hurried |= self.followers.tell(&mut self.shell, &mut self.server);
         manager::tell(&mut self.shell, &self.policy);
+        self.upgrade(false);
         self.write();
+    }
+
+    /// The next step of an upgrade, or the end of its time.
+    fn upgrade(&mut self, is_overdue: bool) {
+        if self.shell.upgrade == Upgrade::No {
+            return;
+        }
+        let Supervisor { shell, policy, source, server, lock, .. } = self;
+        let estate = |shell: &Shell| {
+            let household = Household { shell, policy, source, server, lock };
+            let estate = leave(&household).map_err(Hindrance::Passing)?;
+            source.is_unchanged(&shell.pools).map_err(Hindrance::Lasting)?;
+            Ok(estate)
+        };
+        let program = Program { path: &source.program, directory: &source.directory, variables: &source.variables };
+        if is_overdue {
+            begin::overdue(shell, estate);
+        } else {
+            begin::step(shell, &estate, &program);
+        }
+    }
+
+    /// The first turn is over: the image before us is not needed any more.
+    fn settled(&mut self) {
+        let Some(heritage) = self.heritage.take() else { return };
+        heritage.settle();
+        match heritage.returned {
+            Some(why) => begin::told(&mut self.shell, &format!("{}: {why}", self.source.program.display())),
+            None => {
+                let event = Event::new(Kind::SupervisorUpgraded).pid(self.shell.host.pid);
+                let (before, now) = (heritage.version, self.source.version());
+                self.shell.emit(event.message(format!("version {now} has taken over from {before}")));
+                succession::begin(&mut self.shell);
+            }
+        }
+        self.is_hurried = true;
     }
 
     fn hear(&mut self, token: Token) {
@@ -145,6 +233,7 @@ impl Supervisor {
             Token::Exit(Speaker::Worker(worker)) => deaths::died(shell, worker),
             Token::Exit(Speaker::Zygote(zygote)) => deaths::zygote_died(shell, zygote),
             Token::Asker(worker) => asking::died(shell, worker),
+            Token::Trial => trial::died(shell),
             Token::Control => self.server.accept(shell),
             Token::Connection(connection) => {
                 if let Some(request) = self.server.ready(shell, connection) {
@@ -223,6 +312,8 @@ impl Supervisor {
                 // The end of the turn tries.
                 Timer::Unsaid => {}
                 Timer::Groups => containment::sweep(shell),
+                Timer::Upgrade => self.upgrade(true),
+                Timer::FrontOld => succession::overdue(shell),
             }
         }
         self.is_hurried = true;

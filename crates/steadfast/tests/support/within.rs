@@ -5,6 +5,7 @@ use std::io::{Write, stderr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal;
 
@@ -102,7 +103,9 @@ impl Cgroup {
                 (root.to_path_buf(), true)
             }
         };
-        let path = parent.join(format!("steadfast-test-{}-{controller}", std::process::id()));
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("steadfast-test-{}-{controller}-{number}", std::process::id()));
         fs::create_dir(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         Ok(Cgroup { path, is_second })
     }

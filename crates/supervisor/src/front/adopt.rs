@@ -30,8 +30,9 @@ enum Seen {
     Nothing,
 }
 
-/// The front has died. `is_asked`: it was told to leave, and has finished what its workers had in hand.
-pub(crate) fn orphaned(shell: &mut Shell, is_asked: bool) {
+/// The front with this number has died. `is_asked`: it was told to leave, and has finished what its workers had in hand.
+pub(crate) fn orphaned(shell: &mut Shell, number: u64, is_asked: bool) {
+    let is_serving = shell.front.life.as_ref().is_none_or(|life| life.number < number);
     let members: Vec<WorkerId> = shell.pools.iter().flat_map(|pool| pool.members.iter().copied()).collect();
     let now = shell.clock.now();
     for id in members {
@@ -46,6 +47,10 @@ pub(crate) fn orphaned(shell: &mut Shell, is_asked: bool) {
         let Some(queued) = &mut worker.queued else {
             continue;
         };
+        // Of two fronts each leaves those that it had; those that nobody has are waiting for the one that serves.
+        if queued.life != number && (queued.life != 0 || !is_serving) {
+            continue;
+        }
         let was_given = std::mem::take(&mut queued.life) != 0;
         queued.forget_front();
         if !is_ready {

@@ -52,6 +52,11 @@ impl Channel {
         Channel { fd, waiting: VecDeque::new(), packet: vec![0; MESSAGE_MAX + 1].into_boxed_slice() }
     }
 
+    /// Goes on where an earlier image of ours has stopped, which had nothing waiting.
+    pub(crate) fn take_over(fd: OwnedFd) -> Channel {
+        Channel::new(fd)
+    }
+
     /// For the poller.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -12,7 +12,7 @@ use steadfast_proto::front::{self, FromFront, LINE_MAX, VERSION, WORKERS_MAX, Wo
 use steadfast_proto::link::ToWorker;
 
 use crate::front::channel::Received;
-use crate::front::judge::{closed, condemn, watch_answers};
+use crate::front::judge::{closed, condemn_life, watch_answers};
 use crate::front::notes;
 use crate::front::state::Asked;
 use crate::front::tell;
@@ -31,7 +31,7 @@ const SERVED_MAX: u64 = 1_000_000;
 
 /// The channel can be read, or written again.
 pub(crate) fn readable(shell: &mut Shell, number: u64) {
-    tell::flush(shell);
+    tell::flush(shell, number);
     for _ in 0..MESSAGES_MAX {
         let Some(life) = shell.front.life(number) else {
             return;
@@ -39,40 +39,54 @@ pub(crate) fn readable(shell: &mut Shell, number: u64) {
         match life.channel.receive() {
             // What a condemned one has still to say is not heard.
             Received::Message(_) if life.why.is_some() => {}
-            Received::Message(message) => said(shell, message),
+            Received::Message(message) => said(shell, number, message),
             Received::Nothing => return,
-            Received::Closed => return closed(shell),
-            Received::Nonsense(what) => return condemn(shell, format!("it says what no front says: {what}")),
+            Received::Closed => return closed(shell, number),
+            Received::Nonsense(what) => {
+                return condemn_life(shell, number, format!("it says what no front says: {what}"));
+            }
         }
     }
 }
 
-fn said(shell: &mut Shell, message: FromFront) {
+/// `life`: the number of the one that says it.
+fn said(shell: &mut Shell, life: u64, message: FromFront) {
     match message {
-        FromFront::Ready { version } if version == VERSION => answered(shell, Asked::Start),
+        FromFront::Ready { version } if version == VERSION => answered(shell, life, Asked::Start),
         FromFront::Ready { version } => {
-            condemn(shell, format!("it speaks version {version} of the channel, and we speak {VERSION}"));
+            condemn_life(shell, life, format!("it speaks version {version} of the channel, and we speak {VERSION}"));
         }
         FromFront::Connected { worker } => {
             let id = WorkerId(worker);
-            if let Some(queued) = given(shell, id)
+            if let Some(queued) = given(shell, life, id)
                 && !std::mem::replace(&mut queued.is_connected, true)
             {
                 readiness::connected(shell, id);
             }
         }
-        FromFront::Admitted { worker } => answered(shell, Asked::Admit(WorkerId(worker))),
-        FromFront::Verified { worker } => verified(shell, WorkerId(worker), None),
-        FromFront::VerifyFailed { worker, why } => verified(shell, WorkerId(worker), Some(why)),
+        FromFront::Admitted { worker } => answered(shell, life, Asked::Admit(WorkerId(worker))),
+        FromFront::Verified { worker } => verified(shell, life, WorkerId(worker), None),
+        FromFront::VerifyFailed { worker, why } => verified(shell, life, WorkerId(worker), Some(why)),
         FromFront::WorkerServed { worker, requests } => {
             let worker = WorkerId(worker);
-            if admitted(shell, worker).is_some() || is_asked_for(shell, worker) {
+            if admitted(shell, life, worker).is_some() || is_asked_for(shell, life, worker) {
                 shell.facts.push_back(Fact::WorkerServed { worker, requests: requests.min(SERVED_MAX) });
             }
         }
+        // A front that has been succeeded gives its workers back.
+        FromFront::WorkerFree { worker }
+            if shell.front.serving() != life
+                && given(shell, life, WorkerId(worker)).is_some_and(|queued| !queued.is_leaving) =>
+        {
+            let worker = WorkerId(worker);
+            if let Some(queued) = given(shell, life, worker) {
+                queued.forget_front();
+            }
+            tell::offer(shell, worker);
+        }
         FromFront::WorkerFree { worker } => {
             let worker = WorkerId(worker);
-            if let Some(queued) = given(shell, worker)
+            if let Some(queued) = given(shell, life, worker)
                 && queued.is_leaving
                 && !std::mem::replace(&mut queued.is_free, true)
             {
@@ -85,8 +99,8 @@ fn said(shell: &mut Shell, message: FromFront) {
                 shell.facts.push_back(Fact::WorkerDrained { worker });
             }
         }
-        FromFront::Load(load) => sampled(shell, load),
-        FromFront::Blame { worker, request } => blamed(shell, WorkerId(worker), request),
+        FromFront::Load(load) => sampled(shell, life, load),
+        FromFront::Blame { worker, request } => blamed(shell, life, WorkerId(worker), request),
         FromFront::SuspectServed { pool, key, worker } => {
             let (pool, request, worker) = (PoolId(pool), RequestKey(key), WorkerId(worker));
             if shell.pools.get(pool).is_some_and(|pool| pool.queue.watched.contains(&request)) {
@@ -95,35 +109,37 @@ fn said(shell: &mut Shell, message: FromFront) {
         }
         FromFront::Overdue { worker, line } => {
             let worker = WorkerId(worker);
-            if let Some(queued) = admitted(shell, worker) {
+            if let Some(queued) = admitted(shell, life, worker) {
                 queued.doomed = Some(clean(&line));
                 shell.facts.push_back(Fact::WorkerOverdue { worker });
             }
         }
         FromFront::Cancelled { worker, line } => {
             let worker = WorkerId(worker);
-            if let Some(queued) = admitted(shell, worker) {
+            if let Some(queued) = admitted(shell, life, worker) {
                 queued.doomed = Some(clean(&line));
                 shell.facts.push_back(Fact::WorkerCancelled { worker });
             }
         }
         FromFront::Spent { worker } => {
             let worker = WorkerId(worker);
-            if admitted(shell, worker)
+            if admitted(shell, life, worker)
                 .is_some_and(|queued| matches!(queued.stage, Stage::Admit { max_requests: Some(_) }))
             {
                 shell.facts.push_back(Fact::LimitReached { worker, limit: Limit::Requests });
             }
         }
-        FromFront::Note(note) => notes::noted(shell, note),
+        FromFront::Note(note) => notes::noted(shell, life, note),
         FromFront::Counters(counters) => {
             if let Some(pool) = shell.pools.get_mut(PoolId(counters.pool)) {
                 pool.queue.count(&counters);
             }
         }
-        FromFront::Workers { workers } => workers.into_iter().take(WORKERS_MAX).for_each(|state| does(shell, state)),
+        FromFront::Workers { workers } => {
+            workers.into_iter().take(WORKERS_MAX).for_each(|state| does(shell, life, state))
+        }
         FromFront::Reported { number } => {
-            if shell.front.life.as_mut().is_some_and(|life| life.answered(Asked::Report(number))) {
+            if shell.front.life(life).is_some_and(|life| life.answered(Asked::Report(number))) {
                 shell.front.reported = shell.front.reported.max(number);
             }
             watch_answers(shell);
@@ -131,32 +147,31 @@ fn said(shell: &mut Shell, message: FromFront) {
     }
 }
 
-fn answered(shell: &mut Shell, asked: Asked) {
-    if let Some(life) = &mut shell.front.life {
+fn answered(shell: &mut Shell, life: u64, asked: Asked) {
+    if let Some(life) = shell.front.life(life) {
         life.answered(asked);
     }
     watch_answers(shell);
 }
 
 /// A worker that this front was given.
-fn given(shell: &mut Shell, id: WorkerId) -> Option<&mut Queued> {
-    let life = shell.front.serving();
+fn given(shell: &mut Shell, life: u64, id: WorkerId) -> Option<&mut Queued> {
     shell.workers.get_mut(id)?.queued.as_mut().filter(|queued| queued.life == life)
 }
 
 /// One that it may give requests.
-fn admitted(shell: &mut Shell, id: WorkerId) -> Option<&mut Queued> {
-    given(shell, id).filter(|queued| matches!(queued.stage, Stage::Admit { .. }))
+fn admitted(shell: &mut Shell, life: u64, id: WorkerId) -> Option<&mut Queued> {
+    given(shell, life, id).filter(|queued| matches!(queued.stage, Stage::Admit { .. }))
 }
 
 /// A worker that has died, and of which the front has still to say what it had in hand.
-fn is_asked_for(shell: &Shell, id: WorkerId) -> bool {
-    let asked = shell.front.life.iter().flat_map(|life| &life.asked);
+fn is_asked_for(shell: &mut Shell, life: u64, id: WorkerId) -> bool {
+    let asked = shell.front.life(life).into_iter().flat_map(|life| &life.asked);
     asked.into_iter().any(|(asked, _)| *asked == Asked::Gone(id))
 }
 
-fn verified(shell: &mut Shell, worker: WorkerId, failure: Option<String>) {
-    if given(shell, worker).is_none_or(|queued| queued.stage != Stage::Verify) {
+fn verified(shell: &mut Shell, life: u64, worker: WorkerId, failure: Option<String>) {
+    if given(shell, life, worker).is_none_or(|queued| queued.stage != Stage::Verify) {
         return;
     }
     let Some(why) = failure else {
@@ -170,12 +185,17 @@ fn verified(shell: &mut Shell, worker: WorkerId, failure: Option<String>) {
     shell.facts.push_back(Fact::VerificationFailed { worker });
 }
 
-fn sampled(shell: &mut Shell, load: front::Load) {
+fn sampled(shell: &mut Shell, life: u64, load: front::Load) {
     let (id, now) = (PoolId(load.pool), shell.now);
     let Some(pool) = shell.pools.get_mut(id) else {
         return;
     };
     if u64::from(load.idle) + u64::from(load.busy) > pool.members.len() as u64 {
+        return;
+    }
+    // Of two fronts the new one tells how it is, as soon as it has been given somebody.
+    let is_alone = shell.front.old.is_none();
+    if shell.front.serving() != life || !(is_alone || load.idle + load.busy > 0) {
         return;
     }
     let is_member = |worker: &u64| pool.members.contains(&WorkerId(*worker));
@@ -197,8 +217,8 @@ fn sampled(shell: &mut Shell, load: front::Load) {
 }
 
 /// What a dead worker had in hand; believed once, and only when it was asked for.
-fn blamed(shell: &mut Shell, worker: WorkerId, request: Option<front::Blamed>) {
-    let was_asked = shell.front.life.as_mut().is_some_and(|life| life.answered(Asked::Gone(worker)));
+fn blamed(shell: &mut Shell, life: u64, worker: WorkerId, request: Option<front::Blamed>) {
+    let was_asked = shell.front.life(life).is_some_and(|life| life.answered(Asked::Gone(worker)));
     watch_answers(shell);
     if !was_asked {
         return;
@@ -223,8 +243,8 @@ fn blamed(shell: &mut Shell, worker: WorkerId, request: Option<front::Blamed>) {
     shell.facts.push_back(Fact::Blamed { worker, request: request.map(|(key, _)| key) });
 }
 
-fn does(shell: &mut Shell, state: WorkerState) {
-    if let Some(queued) = given(shell, WorkerId(state.worker)) {
+fn does(shell: &mut Shell, life: u64, state: WorkerState) {
+    if let Some(queued) = given(shell, life, WorkerId(state.worker)) {
         queued.served = state.served;
         queued.busy = state.busy;
         queued.line = state.line.map(|line| clean(&line));

@@ -18,20 +18,29 @@ pub(crate) fn watch_answers(shell: &mut Shell) {
     }
 }
 
-/// Kills it, and notes why. Its end is heard like any other.
+/// Kills the one to which workers are given, and notes why. Its end is heard like any other.
 pub(crate) fn condemn(shell: &mut Shell, why: String) {
-    if let Some(life) = &mut shell.front.life {
+    let number = shell.front.serving();
+    condemn_life(shell, number, why);
+}
+
+/// The same of the life with this number.
+pub(crate) fn condemn_life(shell: &mut Shell, number: u64, why: String) {
+    let is_serving = shell.front.serving() == number;
+    if let Some(life) = shell.front.life.iter_mut().chain(&mut shell.front.old).find(|life| life.number == number) {
         life.why.get_or_insert(why);
         let _ = signal(life.pidfd.as_fd(), Kill::Kill);
         shell.poller.remove(life.channel.fd());
         life.asked.clear();
-        shell.timers.clear(Timer::FrontAnswer);
+        if is_serving {
+            shell.timers.clear(Timer::FrontAnswer);
+        }
     }
 }
 
 /// It has closed the channel: it is on its way out, or no front of ours.
-pub(crate) fn closed(shell: &mut Shell) {
-    if let Some(life) = &shell.front.life {
+pub(crate) fn closed(shell: &mut Shell, number: u64) {
+    if let Some(life) = shell.front.life.iter().chain(&shell.front.old).find(|life| life.number == number) {
         shell.poller.remove(life.channel.fd());
         if !life.is_leaving {
             let _ = signal(life.pidfd.as_fd(), Kill::Kill);

@@ -13,6 +13,7 @@ pub(crate) mod rate;
 pub(crate) mod reports;
 pub(crate) mod settings;
 pub(crate) mod state;
+pub(crate) mod succession;
 pub(crate) mod tell;
 
 #[cfg(test)]

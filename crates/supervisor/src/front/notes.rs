@@ -17,9 +17,9 @@ const ID_MAX: usize = 128;
 const MESSAGE_MAX: usize = 4096;
 
 /// One note.
-pub(crate) fn noted(shell: &mut Shell, note: Note) {
+pub(crate) fn noted(shell: &mut Shell, life: u64, note: Note) {
     let now = shell.now;
-    let Some(life) = &mut shell.front.life else {
+    let Some(life) = shell.front.life(life) else {
         return;
     };
     let (passes, dropped) = life.rate.pass(now);

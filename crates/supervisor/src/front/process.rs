@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use steadfast_config::machine::{self, WORKER_PATH};
 use steadfast_config::types::Config;
 use steadfast_policy::event::{Event as Fact, Load};
-use steadfast_policy::ids::PoolId;
+use steadfast_policy::ids::{PoolId, WorkerId};
 use steadfast_proto::front::SECRET_VARIABLE;
 
 use crate::children::{Ended, Kill, Nofile, ended, reap, signal_group};
@@ -119,19 +119,7 @@ fn try_start(shell: &mut Shell) -> Result<(), String> {
     })
     .map_err(|error| error.message())?;
     let number = shell.front.lives + 1;
-    let heard = shell
-        .poller
-        .add(ours.fd(), Token::Front(number), Interest::Read)
-        .and_then(|()| shell.poller.add(&spawned.pidfd, Token::FrontExit(number), Interest::Read))
-        .and_then(|()| shell.poller.add(&spawned.stdout, Token::FrontStdout(number), Interest::Read))
-        .and_then(|()| shell.poller.add(&spawned.stderr, Token::FrontStderr(number), Interest::Read));
-    if let Err(errno) = heard {
-        let _ = signal_group(spawned.pid, Kill::Kill);
-        return Err(format!("cannot watch the process {}: {}", spawned.pid, std::io::Error::from(errno)));
-    }
     let now = shell.clock.now();
-    shell.front.lives = number;
-    shell.front.restarts = number - 1;
     let mut life = Life {
         number,
         pid: spawned.pid,
@@ -146,12 +134,33 @@ fn try_start(shell: &mut Shell) -> Result<(), String> {
         is_leaving: false,
         rate: Rate::new(),
     };
+    if let Err(why) = hear_all(shell, &life) {
+        let _ = signal_group(life.pid, Kill::Kill);
+        return Err(why);
+    }
+    // Its predecessor has ended, unless it is being succeeded.
+    if shell.front.lives > 0 && shell.front.old.as_ref().is_none_or(|old| old.number != shell.front.lives) {
+        shell.front.restarts += 1;
+    }
+    shell.front.lives = number;
     life.ask(now, Asked::Start);
     let pid = life.pid.get();
     shell.front.life = Some(life);
     watch_answers(shell);
     shell.emit(Event::new(Kind::FrontStarted).pid(pid));
     Ok(())
+}
+
+/// Hears a front from now on. The error is for people.
+pub(crate) fn hear_all(shell: &Shell, life: &Life) -> Result<(), String> {
+    let (number, poller) = (life.number, &shell.poller);
+    let heard = |fd: Option<&OwnedFd>, token| fd.map_or(Ok(()), |fd| poller.add(fd, token, Interest::Read));
+    poller
+        .add(life.channel.fd(), Token::Front(number), Interest::Read)
+        .and_then(|()| poller.add(&life.pidfd, Token::FrontExit(number), Interest::Read))
+        .and_then(|()| heard(life.stdout.fd.as_ref(), Token::FrontStdout(number)))
+        .and_then(|()| heard(life.stderr.fd.as_ref(), Token::FrontStderr(number)))
+        .map_err(|errno| format!("cannot watch the process {}: {}", life.pid, std::io::Error::from(errno)))
 }
 
 /// A question may be overdue. What lies unread is read first, and one who comes late himself does not judge.
@@ -189,10 +198,13 @@ pub(crate) fn died(shell: &mut Shell, number: u64) {
     hear::readable(shell, number);
     for stream in [Stream::Stdout, Stream::Stderr] {
         for _ in 0..LAST_READS {
-            if !matches!(read(shell, stream), Turn::More | Turn::Rest { .. }) {
+            if !matches!(read(shell, number, stream), Turn::More | Turn::Rest { .. }) {
                 break;
             }
         }
+    }
+    if shell.front.old.as_ref().is_some_and(|old| old.number == number) {
+        return succeeded(shell);
     }
     let Some(mut life) = shell.front.life.take() else {
         return;
@@ -204,9 +216,9 @@ pub(crate) fn died(shell: &mut Shell, number: u64) {
     }
     let lost = lose(shell);
     tell_end(shell, &mut life, end, lost);
-    adopt::orphaned(shell, life.is_leaving);
+    adopt::orphaned(shell, number, life.is_leaving);
     if shell.front.is_last {
-        shell.is_finished = true;
+        shell.is_finished = shell.front.old.is_none();
         return;
     }
     if shell.is_stopping && life.is_leaving {
@@ -218,6 +230,27 @@ pub(crate) fn died(shell: &mut Shell, number: u64) {
     } else {
         let at = shell.now.after(wait);
         shell.timers.set(Timer::FrontStart, at);
+    }
+}
+
+/// One that has been succeeded has ended.
+fn succeeded(shell: &mut Shell) {
+    let Some(mut old) = shell.front.old.take() else {
+        return;
+    };
+    shell.timers.clear(Timer::FrontOld);
+    let _ = signal_group(old.pid, Kill::Kill);
+    let end = reap(old.pidfd.as_fd()).ok().flatten();
+    let is_done = end == Some(Ended::Code(0)) && old.why.is_none();
+    tell_end(shell, &mut old, end, 0);
+    adopt::orphaned(shell, old.number, is_done);
+    // What it had is free for its successor.
+    let members: Vec<WorkerId> = shell.pools.iter().flat_map(|pool| pool.members.iter().copied()).collect();
+    for worker in members {
+        tell::offer(shell, worker);
+    }
+    if shell.front.is_last && shell.front.life.is_none() {
+        shell.is_finished = true;
     }
 }
 
@@ -268,13 +301,17 @@ pub(crate) fn output(shell: &mut Shell, number: u64, stream: Stream) {
     if shell.front.life(number).is_none() {
         return;
     }
-    match read(shell, stream) {
+    match read(shell, number, stream) {
         Turn::Empty | Turn::More => {}
         Turn::Rest { until } => {
-            let fd = pipe(shell, stream).and_then(|pipe| pipe.fd.take());
+            let fd = pipe(shell, number, stream).and_then(|pipe| pipe.fd.take());
             if let Some(fd) = fd {
                 shell.poller.remove(&fd);
-                if let Some(pipe) = pipe(shell, stream) {
+                // One that has been succeeded and floods is not heard any more.
+                if shell.front.serving() != number {
+                    return;
+                }
+                if let Some(pipe) = pipe(shell, number, stream) {
                     pipe.fd = Some(fd);
                 }
                 let at = steadfast_policy::time::Instant::from_nanos(until);
@@ -282,7 +319,7 @@ pub(crate) fn output(shell: &mut Shell, number: u64, stream: Stream) {
             }
         }
         Turn::Closed => {
-            if let Some(pipe) = pipe(shell, stream) {
+            if let Some(pipe) = pipe(shell, number, stream) {
                 pipe.fd = None;
             }
         }
@@ -303,18 +340,19 @@ pub(crate) fn rested(shell: &mut Shell) {
     }
 }
 
-fn pipe(shell: &mut Shell, stream: Stream) -> Option<&mut Pipe> {
-    let life = shell.front.life.as_mut()?;
+fn pipe(shell: &mut Shell, number: u64, stream: Stream) -> Option<&mut Pipe> {
+    let life = shell.front.life(number)?;
     Some(match stream {
         Stream::Stdout => &mut life.stdout,
         Stream::Stderr => &mut life.stderr,
     })
 }
 
-fn read(shell: &mut Shell, stream: Stream) -> Turn {
+fn read(shell: &mut Shell, number: u64, stream: Stream) -> Turn {
     let mut lines = Vec::new();
     let now = shell.now;
-    let Some(life) = shell.front.life.as_mut() else {
+    let front = &mut shell.front;
+    let Some(life) = front.life.iter_mut().chain(&mut front.old).find(|life| life.number == number) else {
         return Turn::Closed;
     };
     let (pid, is_settled) = (life.pid.get(), now.since(life.started) >= SETTLED);
@@ -343,7 +381,7 @@ fn read(shell: &mut Shell, stream: Stream) -> Turn {
 
 /// Everything else has stopped: the supervisor ends with the front, which may take a moment for it.
 pub(crate) fn finish(shell: &mut Shell) {
-    if shell.front.life.is_none() {
+    if shell.front.life.is_none() && shell.front.old.is_none() {
         shell.is_finished = true;
         return;
     }
@@ -356,5 +394,9 @@ pub(crate) fn finish(shell: &mut Shell) {
 /// It was told to leave and has not.
 pub(crate) fn last_overdue(shell: &mut Shell) {
     let waited = words::duration(LAST);
-    condemn(shell, format!("it was told to leave and had not after {waited}"));
+    let why = format!("it was told to leave and had not after {waited}");
+    condemn(shell, why.clone());
+    if let Some(old) = shell.front.old.as_ref().map(|old| old.number) {
+        judge::condemn_life(shell, old, why);
+    }
 }

@@ -35,6 +35,11 @@ pub(crate) fn request_timeout(config: &Config) -> Duration {
     }
 }
 
+/// How long a request that has come may wait and take.
+pub(crate) fn longest(config: &Config) -> Duration {
+    config.queue.timeout.saturating_add(request_timeout(config))
+}
+
 /// What is spoken on a socket.
 pub(crate) fn protocol(listen: &Listen) -> Protocol {
     match listen {

@@ -72,6 +72,8 @@ pub(crate) struct Life {
 pub(crate) struct Front {
     /// The one that runs; `None` when no pool needs one, or while it is away.
     pub(crate) life: Option<Life>,
+    /// The one before it, which finishes what it has in hand.
+    pub(crate) old: Option<Life>,
     /// The number of the last life.
     pub(crate) lives: u64,
     /// How often it was started again.
@@ -101,6 +103,7 @@ impl Front {
     pub(crate) fn new(runtime_dir: PathBuf) -> Front {
         Front {
             life: None,
+            old: None,
             lives: 0,
             restarts: 0,
             deaths: VecDeque::new(),
@@ -115,9 +118,19 @@ impl Front {
         }
     }
 
-    /// The life with this number, if it is the one that runs.
+    /// The life with this number, if it runs.
     pub(crate) fn life(&mut self, number: u64) -> Option<&mut Life> {
-        self.life.as_mut().filter(|life| life.number == number)
+        self.life.iter_mut().chain(&mut self.old).find(|life| life.number == number)
+    }
+
+    /// Whether a life with this number runs.
+    pub(crate) fn runs(&self, number: u64) -> bool {
+        self.life.iter().chain(&self.old).any(|life| life.number == number)
+    }
+
+    /// The life whose process this is.
+    pub(crate) fn by_pid(&self, pid: Pid) -> Option<u64> {
+        self.life.iter().chain(&self.old).find(|life| life.pid == pid).map(|life| life.number)
     }
 
     /// The number of the life to which workers can be given; 0 when there is none.

@@ -23,32 +23,36 @@ use crate::workers::Stage;
 
 /// Says it, if there is a front. One that cannot be spoken with is ended.
 fn say(shell: &mut Shell, message: &ToFront, fds: Vec<OwnedFd>) {
-    let Some(life) = &mut shell.front.life else {
+    let number = shell.front.serving();
+    say_to(shell, number, message, fds);
+}
+
+/// Says it to the life with this number, if it runs.
+pub(crate) fn say_to(shell: &mut Shell, number: u64, message: &ToFront, fds: Vec<OwnedFd>) {
+    let Some(life) = shell.front.life(number).filter(|life| life.why.is_none()) else {
         return;
     };
-    if life.why.is_some() {
-        return;
-    }
     match life.channel.send(message, fds) {
-        Ok(()) => hear_room(shell),
-        Err(why) => judge::condemn(shell, why),
+        Ok(()) => hear_room(shell, number),
+        Err(why) => judge::condemn_life(shell, number, why),
     }
 }
 
 /// There may be room again.
-pub(crate) fn flush(shell: &mut Shell) {
-    if let Some(life) = &mut shell.front.life
+pub(crate) fn flush(shell: &mut Shell, number: u64) {
+    if let Some(life) = shell.front.life(number)
         && life.channel.is_behind()
     {
         match life.channel.flush() {
-            Ok(()) => hear_room(shell),
-            Err(why) => judge::condemn(shell, why),
+            Ok(()) => hear_room(shell, number),
+            Err(why) => judge::condemn_life(shell, number, why),
         }
     }
 }
 
-fn hear_room(shell: &mut Shell) {
-    let Some(life) = &mut shell.front.life else {
+fn hear_room(shell: &mut Shell, number: u64) {
+    let front = &mut shell.front;
+    let Some(life) = front.life.iter_mut().chain(&mut front.old).find(|life| life.number == number) else {
         return;
     };
     let is_behind = life.channel.is_behind();
@@ -61,12 +65,15 @@ fn hear_room(shell: &mut Shell) {
 
 /// Asks what is answered at once.
 fn ask(shell: &mut Shell, message: &ToFront, asked: Asked) {
+    let number = shell.front.serving();
+    ask_of(shell, number, message, asked);
+}
+
+fn ask_of(shell: &mut Shell, number: u64, message: &ToFront, asked: Asked) {
     let now = shell.clock.now();
-    if let Some(life) = &mut shell.front.life
-        && life.why.is_none()
-    {
+    if let Some(life) = shell.front.life(number).filter(|life| life.why.is_none()) {
         life.ask(now, asked);
-        say(shell, message, Vec::new());
+        say_to(shell, number, message, Vec::new());
         judge::watch_answers(shell);
     }
 }
@@ -146,6 +153,7 @@ pub(crate) fn pool_gone(shell: &mut Shell, id: PoolId) {
 /// Gives a worker to the front that runs, with all that was ordered for it before.
 pub(crate) fn offer(shell: &mut Shell, id: WorkerId) {
     let life = shell.front.serving();
+    let old = shell.front.old.as_ref().map_or(0, |old| old.number);
     let Some(worker) = shell.workers.get_mut(id) else {
         return;
     };
@@ -153,6 +161,10 @@ pub(crate) fn offer(shell: &mut Shell, id: WorkerId) {
     let Some(queued) = &mut worker.queued else {
         return;
     };
+    // One that is with a former front is given back by it.
+    if old != 0 && queued.life == old {
+        return;
+    }
     if life == 0 || queued.life == life || queued.is_leaving || queued.adopt_by.is_some() {
         return;
     }
@@ -176,6 +188,12 @@ fn has(shell: &Shell, id: WorkerId) -> bool {
     let life = shell.front.serving();
     let queued = shell.workers.get(id).and_then(|worker| worker.queued.as_ref());
     life != 0 && queued.is_some_and(|queued| queued.life == life)
+}
+
+/// The front that has this worker, if it runs: the one that serves, or the one before it.
+fn holder(shell: &Shell, id: WorkerId) -> Option<u64> {
+    let life = shell.workers.get(id)?.queued.as_ref()?.life;
+    shell.front.runs(life).then_some(life)
 }
 
 /// It is to be asked its verify request.
@@ -209,8 +227,8 @@ fn set_stage(shell: &mut Shell, id: WorkerId, stage: Stage) {
 /// While everything stops the front finishes what it has with all its workers; they have drained when it has left.
 /// Without a front the kernel is asked, as for a direct worker.
 pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
-    let has = has(shell, id);
-    let is_leaving = shell.front.is_leaving();
+    let holder = holder(shell, id);
+    let is_leaving = shell.front.is_leaving() && holder == Some(shell.front.serving());
     let Some(worker) = shell.workers.get_mut(id) else {
         return;
     };
@@ -221,32 +239,35 @@ pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
     if queued.adopt_by.take().is_some() {
         shell.timers.clear(Timer::Adopt(id));
     }
-    if !has {
+    let Some(holder) = holder else {
         return leaving::drain(shell, id);
-    }
+    };
     // It is told itself when the front has told that it is free: until then a request may be on its way to it, and a
     // word on the link may interrupt the very read that takes it.
     if !is_leaving {
-        say(shell, &ToFront::WorkerWithdraw { worker: id.0 }, Vec::new());
+        say_to(shell, holder, &ToFront::WorkerWithdraw { worker: id.0 }, Vec::new());
     }
 }
 
 /// It is sent TERM: one that waits for the next request on its kept connection is to see that none will come.
 pub(crate) fn withdraw(shell: &mut Shell, id: WorkerId) {
-    if !has(shell, id) || shell.front.is_leaving() {
+    let Some(holder) = holder(shell, id) else {
+        return;
+    };
+    if holder == shell.front.serving() && shell.front.is_leaving() {
         return;
     }
     if let Some(queued) = shell.workers.get_mut(id).and_then(|worker| worker.queued.as_mut())
         && !std::mem::replace(&mut queued.is_leaving, true)
     {
-        say(shell, &ToFront::WorkerWithdraw { worker: id.0 }, Vec::new());
+        say_to(shell, holder, &ToFront::WorkerWithdraw { worker: id.0 }, Vec::new());
     }
 }
 
 /// Its process has ended; what it had in hand is asked for. Without a front nobody can know.
 pub(crate) fn gone(shell: &mut Shell, id: WorkerId, life: u64) {
-    if life != 0 && shell.front.serving() == life {
-        ask(shell, &ToFront::WorkerGone { worker: id.0 }, Asked::Gone(id));
+    if life != 0 && shell.front.runs(life) {
+        ask_of(shell, life, &ToFront::WorkerGone { worker: id.0 }, Asked::Gone(id));
     } else {
         shell.facts.push_back(Fact::Blamed { worker: id, request: None });
     }
@@ -303,6 +324,9 @@ pub(crate) fn leave(shell: &mut Shell, within: Duration) {
         && !std::mem::replace(&mut life.is_leaving, true)
     {
         say(shell, &ToFront::Leave { within_ms: millis(within) }, Vec::new());
+    }
+    if let Some(old) = shell.front.old.as_ref().map(|old| old.number) {
+        say_to(shell, old, &ToFront::Leave { within_ms: millis(within) }, Vec::new());
     }
 }
 
