@@ -162,6 +162,7 @@ fn each_worker_has_its_group() {
     without_delegation(&unit);
     unit.start("Delegate=yes\n");
     everybody_is_in_his_own(&unit);
+    another_program_takes_over(&unit);
     a_daemon_ends_with_its_worker(&unit);
     what_a_zygote_leaves_ends_with_it(&unit);
     oomd_is_believed(&unit);
@@ -170,6 +171,22 @@ fn each_worker_has_its_group() {
     nothing_is_left_at_the_end(&unit);
     a_group_that_cannot_be_written_costs_only_the_groups(&unit);
     one_that_is_not_root_and_in_its_leaf_already(&unit);
+}
+
+/// An upgrade in place is none of systemd's business, and its successor has the same groups; what follows here is done by that
+/// one.
+fn another_program_takes_over(unit: &Unit) {
+    let (main, groups) = (unit.main(), unit.groups());
+    let workers = [unit.workers("plain"), unit.workers("site")];
+    let _killed = unit.machine.sh("systemctl kill -s USR2 --kill-whom=main groups.service");
+    let is_told = is_within(PATIENT, || unit.machine.journal("-u groups -o cat").contains("supervisor-upgraded"));
+    assert!(is_told, "{}", unit.machine.journal("-n 40 -u groups -o cat"));
+    unit.wait_whole();
+    assert_eq!((unit.main(), [unit.workers("plain"), unit.workers("site")]), (main, workers));
+    assert_eq!(unit.groups(), groups);
+    assert_eq!(unit.machine.property("groups.service", "ActiveState"), "active");
+    assert_eq!(unit.machine.property("groups.service", "NRestarts"), "0");
+    assert_eq!(unit.group_of(unit.main()), "groups.service/supervisor");
 }
 
 /// Nobody has given it its group: it leaves it as it is.
