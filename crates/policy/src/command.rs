@@ -103,6 +103,17 @@ pub enum Command {
         /// On or off.
         on: bool,
     },
+    /// Tell the load when somebody waits at the pool's sockets, once, by `LoadSampled` (direct mode). To order it twice is to
+    /// order it once.
+    WatchNeed {
+        /// Which pool.
+        pool: PoolId,
+    },
+    /// Look at the load now (direct mode). Answered by `LoadSampled`.
+    SampleLoad {
+        /// Which pool.
+        pool: PoolId,
+    },
     /// Count the successes of this request and tell them as `SuspectServed`.
     WatchRequest {
         /// Which pool.

@@ -13,6 +13,7 @@ impl Pool {
             self.refill_due,
             self.charges.front().map(|charge| charge.due),
             self.shrink_due,
+            self.look_due(),
             self.overdue_due,
             self.breaker.deadline().filter(|_| self.is_running()),
             self.gap_due(),
@@ -43,6 +44,9 @@ impl Pool {
         if is_due(self.shrink_due) {
             self.shrink(turn);
         }
+        if is_due(self.look_due()) {
+            self.look(turn);
+        }
         if is_due(self.overdue_due) {
             self.overdue_due(turn);
         }
@@ -71,6 +75,7 @@ impl Pool {
                 self.narrow_planned();
             }
         }
+        self.look_out(turn);
         self.retire(turn);
         self.stand(turn);
     }

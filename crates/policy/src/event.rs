@@ -54,7 +54,7 @@ pub enum Limit {
     Memory,
 }
 
-/// The state of a pool's queue, as the front saw it.
+/// The state of a pool's queue, as the front saw it; in direct mode, as the kernel showed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Load {
     /// Workers with nothing to do.
@@ -65,7 +65,7 @@ pub struct Load {
     pub waiting: u32,
     /// Requests served since the last sample, beyond those told by [`Event::WorkerServed`].
     pub served: u64,
-    /// The worker that has been idle longest, and since when.
+    /// The worker that has been idle longest, and since when. In direct mode one that is idle now and may be let go.
     pub longest_idle: Option<(WorkerId, Instant)>,
 }
 
@@ -337,7 +337,7 @@ pub enum Event {
         /// By which worker; it may have gone since.
         worker: WorkerId,
     },
-    /// A sample of the queue.
+    /// A sample of the queue; in direct mode the answer to `WatchNeed` and `SampleLoad`.
     LoadSampled {
         /// Which pool.
         pool: PoolId,

@@ -69,7 +69,7 @@ pub struct Figures {
     pub launch: Launch,
     /// Who must be verified.
     pub verify: Verify,
-    /// Never fewer workers; 0 is on demand (queue mode).
+    /// Never fewer workers; 0 is on demand.
     pub min: u32,
     /// Never more workers (surge aside); at least 1.
     pub max: u32,

@@ -82,6 +82,8 @@ mod exits;
 mod generation;
 mod ladder;
 mod leaving;
+mod lookout;
+mod need;
 mod pool;
 mod random;
 mod rollout;

@@ -12,6 +12,7 @@ use crate::event::Load;
 use crate::figures::{Figures, Mode};
 use crate::generation::{Generation, Tally, Zygote};
 use crate::ids::{GenerationId, PoolId, SlotId, WorkerId, ZygoteId};
+use crate::lookout::{Lookout, Spare};
 use crate::note::{Note, Purpose};
 use crate::random::Random;
 use crate::rules::{Rule, Rules};
@@ -158,6 +159,10 @@ pub(crate) struct Pool {
     pub(crate) load: Load,
     pub(crate) growth: u32,
     pub(crate) shrink_due: Option<Instant>,
+    /// How need is noticed in direct mode.
+    pub(crate) lookout: Lookout,
+    /// How many of a direct pool's workers are too many.
+    pub(crate) spare: Option<Spare>,
     pub(crate) suspects: Suspects,
     /// When requests passed their deadline, within the last second.
     pub(crate) overdue: VecDeque<Instant>,
@@ -200,6 +205,8 @@ impl Pool {
             load: Load::default(),
             growth: 0,
             shrink_due: None,
+            lookout: Lookout::Closed,
+            spare: None,
             suspects: Suspects::default(),
             overdue: VecDeque::new(),
             overdue_workers: VecDeque::new(),
@@ -370,6 +377,9 @@ impl Pool {
             rollout.soak = rollout.soak.map(|at| at.after(late));
         }
         self.unserved = self.unserved.map(|at| at.after(late));
+        if let Some(spare) = &mut self.spare {
+            spare.due = spare.due.after(late);
+        }
         self.breaker.postpone(late);
     }
 }

@@ -146,6 +146,12 @@ rules! {
     GrowthDoubles,
     /// Workers idle too long leave, never below `min`.
     Shrink,
+    /// A direct pool grows by a need that two looks have seen.
+    NeedLasts,
+    /// Nobody looks at a direct pool's load while what was wanted has not come yet.
+    LookRests,
+    /// Only so many workers of a direct pool are too many as were idle at every look of a window.
+    SpareWindow,
     /// A request that kills workers is quarantined.
     Quarantine,
     /// Successes since its deaths acquit a suspect.

@@ -1,4 +1,5 @@
-//! How many workers a queue pool wants: growth at the speed of need, shrinking by the longest idle.
+//! How many workers a pool wants: growth at the speed of need, shrinking by the longest idle. When a direct pool knows of
+//! either is decided in `need`.
 
 use core::time::Duration;
 
@@ -20,7 +21,7 @@ impl Pool {
     /// A sample of the queue.
     pub(crate) fn sampled(&mut self, turn: &mut Turn<'_>, load: Load) {
         if self.is_direct() {
-            return;
+            return self.looked(turn, load);
         }
         self.load = load;
         if load.served > 0 {
@@ -29,23 +30,27 @@ impl Pool {
         }
         let need = load.waiting > 0 || (load.idle == 0 && load.busy > 0);
         if need {
-            self.grow(turn);
+            self.grow(turn, u32::MAX);
         } else if load.idle > 0 {
             self.growth = 0;
         }
         self.plan_shrink(turn, load);
     }
 
-    /// Grows by `step`, doubling while the need outlasts what was started for it.
-    fn grow(&mut self, turn: &mut Turn<'_>) {
+    /// What was wanted last has not come yet.
+    pub(crate) fn is_awaiting(&self) -> bool {
         let pending = self.generations.get(&self.serving).is_some_and(|g| g.tally.pending > 0);
-        let missing = self.missing() > 0;
-        if !self.is_running() || !turn.hold(Rule::Growth) || pending || missing {
+        pending || self.missing() > 0
+    }
+
+    /// Grows by `step`, doubling while the need outlasts what was started for it; at most by `most`.
+    pub(crate) fn grow(&mut self, turn: &mut Turn<'_>, most: u32) {
+        if !self.is_running() || !turn.hold(Rule::Growth) || self.is_awaiting() {
             return;
         }
         let doubled = if turn.hold(Rule::GrowthDoubles) { self.growth.saturating_mul(2) } else { self.growth };
         self.growth = doubled.max(self.figures.step);
-        let grown = self.target.saturating_add(self.growth);
+        let grown = self.target.saturating_add(self.growth.min(most));
         self.target = if turn.hold(Rule::GrowthBound) { grown.min(self.max) } else { grown };
     }
 
@@ -55,7 +60,7 @@ impl Pool {
     }
 
     /// Nobody is sent away for idleness below this.
-    fn floor(&self, turn: &Turn<'_>) -> u32 {
+    pub(crate) fn floor(&self, turn: &Turn<'_>) -> u32 {
         if turn.hold(Rule::Shrink) { self.min } else { 0 }
     }
 
@@ -71,16 +76,22 @@ impl Pool {
             self.shrink_due = Some(turn.now.after(self.figures.idle));
             return;
         }
+        self.let_go(turn, id);
+    }
+
+    /// Makes an idle worker leave that is too many; false when it must stay.
+    pub(crate) fn let_go(&mut self, turn: &mut Turn<'_>, id: WorkerId) -> bool {
         let known = self.workers.get(&id).is_some_and(|worker| worker.state.is_ready() && !worker.outgoing);
         let floor = self.floor(turn);
         // Only those that serve count: the repair of another one may not be ready yet.
         let least = floor.max(u32::from(self.target > 1));
         if !known || self.target <= floor || self.ready() <= least || !self.is_running() {
-            return;
+            return false;
         }
         self.target -= 1;
         self.growth = 0;
         self.release(turn, id, Leave::Recycled);
+        true
     }
 
     /// The operator's new bounds.

@@ -76,7 +76,7 @@ fn pool(random: &mut Random, profile: Profile) -> PoolCase {
         1..10 => random.between(9, 32) as u32,
         _ => random.between(1, 8) as u32,
     };
-    let dynamic = mode == Mode::Queue && profile != Profile::Stalls && random.permille(400);
+    let dynamic = profile != Profile::Stalls && random.permille(400);
     let min = match dynamic {
         true if random.permille(200) => 0,
         true => random.between(1, u64::from(size)) as u32,
@@ -265,13 +265,8 @@ fn operator(random: &mut Random, profile: Profile, pool: &PoolCase) -> Act {
         6 => Act::Restart,
         7 | 8 => {
             let top = random.between(1, u64::from(max) * 2);
-            let low = match pool.figures.mode {
-                Mode::Queue => {
-                    let least = u64::from(random.permille(800));
-                    random.between(least, top)
-                }
-                Mode::Direct => top,
-            };
+            let least = u64::from(random.permille(800));
+            let low = random.between(least, top);
             Act::Scale(low as u32, top as u32)
         }
         9 => Act::Reset,

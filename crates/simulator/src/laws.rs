@@ -144,6 +144,8 @@ impl Laws {
             }
             Command::Report(ref note) => self.note(now, note)?,
             Command::NoteFiles { .. }
+            | Command::WatchNeed { .. }
+            | Command::SampleLoad { .. }
             | Command::QuitZygote { .. }
             | Command::KillZygote { .. }
             | Command::ForgetPool { .. }

@@ -51,6 +51,8 @@ impl World {
                 }
             }
             Command::SetFallback { pool, on } => self.set_fallback(pool.0 as usize, on),
+            Command::WatchNeed { pool } => self.watch_for(pool.0 as usize),
+            Command::SampleLoad { pool } => self.agenda.add(self.now, Happening::Sampled(pool.0 as usize)),
             Command::WatchRequest { pool, request } => {
                 if let Some(site) = self.sites.get_mut(pool.0 as usize) {
                     site.watched.push(request.0 as u32);

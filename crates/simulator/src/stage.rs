@@ -69,6 +69,10 @@ pub(crate) struct Stage {
     turns: u32,
     /// Since when nobody was busy in the samples.
     idle_since: u64,
+    /// Who waits and who is busy, where the policy asks (direct mode).
+    crowd: (u32, u32),
+    /// It wants to be told of the next one who comes.
+    watched_for: bool,
     figures: Figures,
 }
 
@@ -113,6 +117,8 @@ impl Stage {
             woken: 0,
             turns: 0,
             idle_since: 0,
+            crowd: (0, 0),
+            watched_for: false,
             figures: figures.clone(),
         }
     }
@@ -285,6 +291,17 @@ impl Stage {
                 Some(false) => self.zygote_exits(20, zygote, ZygoteEnd::Failed),
                 None => {}
             },
+            Command::SampleLoad { .. } => {
+                let load = self.load(self.crowd.0, self.crowd.1);
+                self.later(0, Event::LoadSampled { pool: POOL, load });
+            }
+            Command::WatchNeed { .. } => {
+                self.watched_for = self.crowd.0 == 0;
+                if self.crowd.0 > 0 {
+                    let load = self.load(self.crowd.0, self.crowd.1);
+                    self.later(0, Event::LoadSampled { pool: POOL, load });
+                }
+            }
             Command::QuitZygote { zygote } | Command::KillZygote { zygote } => {
                 self.zygote_exits(5, zygote, ZygoteEnd::Failed);
             }
@@ -336,6 +353,24 @@ impl Stage {
 
     /// The front's sample.
     pub(crate) fn sample(&mut self, waiting: u32, busy: u32) {
+        let load = self.load(waiting, busy);
+        self.tell(Event::LoadSampled { pool: POOL, load });
+    }
+
+    /// From now on so many wait and so many are busy (direct mode); somebody has come.
+    pub(crate) fn come(&mut self, waiting: u32, busy: u32) {
+        self.crowd = (waiting, busy);
+        if std::mem::take(&mut self.watched_for) {
+            self.sample(waiting, busy);
+        }
+    }
+
+    /// The same, and nobody has come.
+    pub(crate) fn go(&mut self, waiting: u32, busy: u32) {
+        self.crowd = (waiting, busy);
+    }
+
+    fn load(&mut self, waiting: u32, busy: u32) -> Load {
         let serving = self.serving();
         let idle = (serving.len() as u32).saturating_sub(busy);
         if busy > 0 || waiting > 0 {
@@ -346,8 +381,7 @@ impl Stage {
             Instant::from_nanos(started.max(self.idle_since) * 1_000_000)
         };
         let longest_idle = serving.first().filter(|_| idle > 0).map(|&worker| (worker, since(worker)));
-        let load = Load { idle, busy, waiting, served: 0, longest_idle };
-        self.tell(Event::LoadSampled { pool: POOL, load });
+        Load { idle, busy, waiting, served: 0, longest_idle }
     }
 
     pub(crate) fn reload(&mut self) {

@@ -94,7 +94,10 @@ impl World {
     }
 
     fn give(&mut self, pool: usize, job: Job, first: bool) {
-        if let Some(w) = self.sites[pool].idle.pop() {
+        let site = &mut self.sites[pool];
+        // The kernel wakes those who wait in accept in turn.
+        let w = if site.is_queue() || site.idle.is_empty() { site.idle.pop() } else { Some(site.idle.remove(0)) };
+        if let Some(w) = w {
             self.work(w, job);
         } else if self.sites[pool].waiting.len() < QUEUE_LENGTH {
             match first {
@@ -102,6 +105,7 @@ impl World {
                 false => self.sites[pool].waiting.push_back(job),
             }
         }
+        self.tell_need(pool);
         self.load_changed(pool);
     }
 
@@ -240,6 +244,22 @@ impl World {
         self.agenda.add(at, Happening::Sampled(pool));
     }
 
+    /// Whoever comes next at a direct pool's sockets is told of, or waits already.
+    pub(crate) fn watch_for(&mut self, pool: usize) {
+        if let Some(site) = self.sites.get_mut(pool) {
+            site.watched_for = true;
+            if !site.waiting.is_empty() {
+                self.tell_need(pool);
+            }
+        }
+    }
+
+    fn tell_need(&mut self, pool: usize) {
+        if std::mem::take(&mut self.sites[pool].watched_for) {
+            self.agenda.add(self.now, Happening::Sampled(pool));
+        }
+    }
+
     pub(crate) fn sample(&mut self, pool: usize) {
         let now = self.now;
         self.expire(pool);
@@ -261,7 +281,7 @@ impl World {
                 (self.processes[w].id, since)
             }),
         };
-        let is_waiting = load.waiting > 0;
+        let is_waiting = load.waiting > 0 && site.is_queue();
         self.inbox.push_back(Event::LoadSampled { pool: PoolId(pool as u32), load });
         if is_waiting {
             // While somebody waits the front goes on telling.

@@ -116,6 +116,8 @@ pub(crate) struct Site {
     pub(crate) denied: Vec<(u32, Instant, bool)>,
     pub(crate) served_untold: u64,
     pub(crate) sample_due: bool,
+    /// Somebody who comes is told of (direct mode).
+    pub(crate) watched_for: bool,
     pub(crate) sampled: Nanos,
 }
 
@@ -248,6 +250,7 @@ impl World {
                 denied: Vec::new(),
                 served_untold: 0,
                 sample_due: false,
+                watched_for: false,
                 sampled: 0,
             });
             world.inbox.push_back(Event::PoolAdded { pool: PoolId(index as u32), figures: pool.figures.clone() });
