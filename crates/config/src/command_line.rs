@@ -72,7 +72,7 @@ pub fn examine(command_line: &CommandLine, context: &Context) -> Examined {
     if let Some(workers) = &command_line.workers {
         let read = || {
             let workers = values::workers(workers)?;
-            pool::check_workers(&workers, mode, "--workers ").map(|()| workers)
+            pool::check_workers(&workers, "--workers ").map(|()| workers)
         };
         pool.workers = reader.read(&["workers"], &format!("`--workers {workers}`"), read).unwrap_or(pool.workers);
     }

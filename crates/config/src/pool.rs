@@ -233,40 +233,29 @@ fn read_workers(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
     if findings.is_broken(&path) {
         return;
     }
-    if let Err(complaint) = check_workers(&pool.workers, pool.mode, "workers = ") {
+    if let Err(complaint) = check_workers(&pool.workers, "workers = ") {
         findings.error(&path, complaint.message, complaint.hint);
     }
 }
 
-/// The bounds fit each other, the mode, and this version. `assign` stands before the number where workers are written:
+/// The bounds fit each other. `assign` stands before the number where workers are written:
 /// `workers = ` or `--workers `.
-pub(crate) fn check_workers(workers: &Workers, mode: Mode, assign: &str) -> Result<(), Complaint> {
+pub(crate) fn check_workers(workers: &Workers, assign: &str) -> Result<(), Complaint> {
     let Workers { min, max, .. } = *workers;
     if max > WORKERS_MAX {
         return Err(Complaint::new(format!("{max} workers are more than {WORKERS_MAX}, the most for one pool")));
     }
     if max == 0 {
         let complaint = Complaint::new("a pool needs at least one worker");
-        return Err(match mode {
-            Mode::Queue if assign.starts_with("--") => complaint.hint(format!("on demand only: `{assign}0..4`")),
-            Mode::Queue => complaint.hint(format!("on demand only: `{assign}{{ min = 0, max = 4 }}`")),
-            Mode::Direct => complaint,
+        return Err(match assign.starts_with("--") {
+            true => complaint.hint(format!("on demand only: `{assign}0..4`")),
+            false => complaint.hint(format!("on demand only: `{assign}{{ min = 0, max = 4 }}`")),
         });
     }
     if min > max {
         return Err(Complaint::new(format!("workers: min ({min}) passes max ({max})")).hint("write both, min first"));
     }
-    let fixed = || format!("a fixed number: `{assign}{max}`; or queue mode, where the number follows the need");
-    match mode {
-        Mode::Direct if min == 0 => {
-            Err(Complaint::new("workers on demand (min = 0) are not in this version of direct mode").hint(fixed()))
-        }
-        Mode::Direct if min != max => Err(Complaint::new(format!(
-            "a number of workers that grows and shrinks (min {min}, max {max}) is not in this version of direct mode"
-        ))
-        .hint(fixed())),
-        Mode::Direct | Mode::Queue => Ok(()),
-    }
+    Ok(())
 }
 
 fn read_limits(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {

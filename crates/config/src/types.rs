@@ -103,7 +103,7 @@ pub struct Pool {
     pub launch: Launch,
     /// How the worker gets its socket.
     pub pass: Pass,
-    /// Bounds of the number of workers; in direct mode `min` is `max`.
+    /// Bounds of the number of workers.
     pub workers: Workers,
     /// Requests that one worker takes at a time, 1 to 1024. This and all that follows down to `fallback` is for queue
     /// mode only; in direct mode it has its default and no meaning.

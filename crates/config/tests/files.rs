@@ -268,13 +268,22 @@ fn what_cannot_be_read_says_why() {
 }
 
 #[test]
+fn a_direct_pool_grows_and_shrinks_and_sleeps() {
+    let config =
+        load_text(&pool_with("workers = { min = 0, max = 20, step = 3, idle = \"5s\" }")).expect("good").config;
+    let pool = config.pools.values().next().expect("a pool");
+    assert_eq!(pool.mode, Mode::Direct);
+    assert_eq!(pool.workers, Workers { min: 0, max: 20, step: 3, idle: Duration::from_secs(5) });
+}
+
+#[test]
 fn each_value_is_held_to_its_range() {
     for (lines, expected) in [
         ("workers = 0", "at least one worker"),
         ("workers = 10001", "from 0 to 10000"),
         ("workers = \"4\"", "`workers` must be a whole number"),
-        ("workers = { min = 0, max = 4 }", "on demand (min = 0) are not in this version"),
-        ("workers = { min = 2, max = 4 }", "grows and shrinks (min 2, max 4) is not in this version"),
+        ("workers = { min = 0, max = 0 }", "at least one worker"),
+        ("workers = { min = 2, max = 4, idle = \"0s\" }", "`workers.idle` must be longer than zero"),
         ("workers = { min = 5 }", "min (5) passes max (4)"),
         ("workers = { min = 4, max = 4, step = 0 }", "`workers.step` must be a whole number from 1"),
         ("umask = \"1000\"", "not an octal mode"),

@@ -186,7 +186,7 @@ fn arguments_are_refused_with_the_messages_of_a_file() {
     assert_eq!(refused(&launch), ["`launch` cannot be \"zygot\""]);
     let later = CommandLine { ops: Some("127.0.0.1:1".into()), ..good() };
     assert_eq!(refused(&later), ["--ops is not in this version"]);
-    assert_eq!(refused(&CommandLine { workers: Some("2..4".into()), ..good() }).len(), 1);
+    assert_eq!(refused(&CommandLine { workers: Some("4..2".into()), ..good() }), ["workers: min (4) passes max (2)"]);
     assert_eq!(refused(&CommandLine { workers: Some("many".into()), ..good() }).len(), 1);
     assert_eq!(refused(&CommandLine { name: Some("a b".into()), ..good() }), ["\"a b\" cannot be the name of a pool"]);
     assert_eq!(refused(&CommandLine { command: vec![], ..good() }), ["the command is empty"]);
@@ -206,7 +206,7 @@ fn arguments_are_refused_with_the_messages_of_a_file() {
     let open = CommandLine { mode: None, ..command_line(&["http://0.0.0.0:80", "0.0.0.0:9000"]) };
     assert_eq!(refused(&open), ["0.0.0.0:9000 is open to other machines, and FastCGI has no password"]);
     // Nothing that only direct mode refuses is refused where the mode is not known.
-    let unknown = CommandLine { mode: Some("queu".into()), workers: Some("1..2".into()), ..queue() };
+    let unknown = CommandLine { mode: Some("queu".into()), ..command_line(&["http://127.0.0.1:80"]) };
     assert_eq!(refused(&unknown).len(), 1);
 }
 
@@ -360,11 +360,11 @@ fn hints_for_a_command_line_name_what_can_be_typed() {
     let open = hints(&given(&["0.0.0.0:1"]));
     assert_eq!(open.len(), 1);
     assert!(open[0].starts_with("listen on 127.0.0.1, or write a configuration file"), "{open:?}");
-    let grows = CommandLine { workers: Some("2..4".into()), ..given(&["127.0.0.1:1"]) };
-    assert_eq!(hints(&grows), ["a fixed number: `--workers 4`; or queue mode, where the number follows the need"]);
     assert_eq!(hints(&given(&["http://127.0.0.1:1"])), ["leave --mode direct out, or listen on FastCGI alone"]);
-    let nobody = CommandLine { mode: None, workers: Some("0".into()), ..given(&["127.0.0.1:1"]) };
-    assert_eq!(hints(&nobody), ["on demand only: `--workers 0..4`"]);
+    for mode in [None, Some("direct".into())] {
+        let nobody = CommandLine { mode, workers: Some("0".into()), ..given(&["127.0.0.1:1"]) };
+        assert_eq!(hints(&nobody), ["on demand only: `--workers 0..4`"]);
+    }
     let named = CommandLine { mode: None, name: Some("x".repeat(64)), ..given(&["127.0.0.1:1"]) };
     let mut examined = examine_command(&named, &here());
     let runtime_dir = PathBuf::from(format!("/{}", "r".repeat(40)));

@@ -195,9 +195,9 @@ pub struct Workers {
     /// Those that are admitted: idle and busy ones.
     #[serde(default)]
     pub serving: u32,
-    /// `None` where the kernel does not tell (direct mode).
+    /// `None` where the kernel does not tell it of each (direct mode).
     pub idle: Option<u32>,
-    /// `None` where the kernel does not tell (direct mode).
+    /// `None` where the kernel does not tell it of each (direct mode).
     pub busy: Option<u32>,
     /// Not ready yet, or being verified.
     pub starting: u32,
@@ -347,7 +347,7 @@ pub enum SlotState {
     Starting,
     /// It is asked its verify request.
     Verifying,
-    /// It serves; whether it is idle or busy the kernel does not tell (direct mode).
+    /// It serves; whether it is idle or busy the kernel does not tell of it (direct mode).
     Ready,
     /// It waits for a request.
     Idle,

@@ -236,7 +236,7 @@ impl Watch {
         self.wakes += u32::from(woken);
         self.orders += orders;
         let workers: usize = book.pages.iter().map(|page| page.live.len() + page.max_seen as usize).sum();
-        let (wakes, orders) = (60 + 8 * workers, 300 + 40 * workers);
+        let (wakes, orders) = (60 + 8 * workers, 300 + 50 * workers);
         match self.wakes as usize > wakes || self.orders > orders {
             true => {
                 breach(Law::NoLivelock, now, format!("{} wakes and {} orders in a second.", self.wakes, self.orders))

@@ -28,6 +28,7 @@ mod leftovers;
 mod links;
 pub mod listen_error;
 pub mod listener;
+mod lookout;
 mod manager;
 mod memory;
 mod notify;

@@ -9,6 +9,7 @@ use crate::events::kind::Kind;
 use crate::forks;
 use crate::front::{process, settings, tell};
 use crate::leaving;
+use crate::lookout;
 use crate::manager;
 use crate::report;
 use crate::shell::Shell;
@@ -50,6 +51,8 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         Command::Leave { pool } => leave(shell, pool),
         Command::Finish => process::finish(shell),
         Command::SetFallback { pool, on } => tell::fallback(shell, pool, on),
+        Command::WatchNeed { pool } => lookout::watch(shell, pool),
+        Command::SampleLoad { pool } => lookout::sample(shell, pool),
         Command::WatchRequest { pool, request } => tell::watch(shell, pool, request),
         Command::QuarantineRequest { pool, request, until } => tell::quarantine(shell, pool, request, until),
         Command::ReleaseRequest { pool, request } => tell::release(shell, pool, request),

@@ -21,7 +21,7 @@ pub(crate) enum Token {
     Signals,
     /// A directory with sockets of ours has changed.
     Directories,
-    /// A public listener no longer listens.
+    /// Somebody waits at a public listener, or it no longer listens.
     Listener(u64),
     /// The channel of the front's life with this number.
     Front(u64),
@@ -120,6 +120,8 @@ pub(crate) enum Interest {
     Write,
     /// Only its end: hang-up of either kind.
     End,
+    /// Somebody who comes, or its end: once, and then nothing more until it is heard otherwise.
+    Come,
 }
 
 impl Interest {
@@ -129,6 +131,7 @@ impl Interest {
             Interest::ReadWrite => EventFlags::IN | EventFlags::OUT,
             Interest::Write => EventFlags::OUT,
             Interest::End => EventFlags::RDHUP,
+            Interest::Come => EventFlags::IN | EventFlags::RDHUP | EventFlags::ONESHOT,
         }
     }
 }

@@ -141,6 +141,8 @@ pub(crate) struct Pool {
     pub(crate) refusal: Option<String>,
     /// It has left the configuration.
     pub(crate) is_leaving: bool,
+    /// The policy wants to hear when somebody comes to its sockets (direct mode).
+    pub(crate) is_watched: bool,
 }
 
 impl Pool {
@@ -165,6 +167,7 @@ impl Pool {
             failed_reload: None,
             refusal: None,
             is_leaving: false,
+            is_watched: false,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::figures::figures;
 use crate::front::{process, settings, tell};
 use crate::inherited::Inherited;
 use crate::launch::{Launch, Names};
+use crate::lookout;
 use crate::manager;
 use crate::memory;
 use crate::pools::{Plan, Pool, Pools};
@@ -264,6 +265,7 @@ pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) ->
                 problems.into_iter().for_each(|problem| shell.warn(problem));
                 shell.facts.push_back(Fact::ReloadRequested { pool: id, figures });
                 tell::pool(shell, id);
+                lookout::watch_again(shell, id);
                 id
             }
             None => {

@@ -21,6 +21,7 @@ use crate::inherited::Inherited;
 use crate::launch::socket_owner;
 use crate::listen_error::ListenError;
 use crate::listener::{Listener, UnixSpec};
+use crate::lookout;
 use crate::poller::{Interest, Token};
 use crate::pools::{Made, Pools, Socket};
 use crate::shell::Shell;
@@ -236,6 +237,7 @@ fn take_back(shell: &mut Shell, socket: &Socket, why: &str) {
             tell::pool(shell, pool);
             continue;
         }
+        lookout::watch_again(shell, pool);
         if let Some(config) = shell.pools.get(pool).map(|pool| Rc::clone(&pool.plan.config)) {
             shell.facts.push_back(Fact::ReloadRequested { pool, figures: figures(&config) });
         }

@@ -17,6 +17,7 @@ use steadfast_proto::status::{
 use crate::children::Pid;
 use crate::clock::millis;
 use crate::front::settings;
+use crate::lookout;
 use crate::pools::{self, Socket};
 use crate::report::because;
 use crate::shell::Shell;
@@ -104,6 +105,8 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
     let pool = shell.pools.get(id)?;
     let counts = view.counts();
     let is_queued = settings::is_queued(&pool.plan.config);
+    // Of a direct pool's workers that serve one may be in neither state, and of none is to be known.
+    let is_known = is_queued || slots.iter().all(|slot| slot.state != SlotState::Ready);
     let in_state = |state: SlotState| slots.iter().filter(|slot| slot.state == state).count() as u32;
     let (queue, requests, latency_ms) =
         if is_queued { requests(pool, pool.plan.config.queue.length) } else { (None, None, None) };
@@ -125,8 +128,8 @@ fn pool(shell: &mut Shell, view: PoolView<'_>) -> Option<Pool> {
             target: view.target(),
             total: counts.total,
             serving: counts.ready,
-            idle: is_queued.then(|| in_state(SlotState::Idle)),
-            busy: is_queued.then(|| in_state(SlotState::Busy)),
+            idle: is_known.then(|| in_state(SlotState::Idle)),
+            busy: is_known.then(|| in_state(SlotState::Busy)),
             starting: counts.starting,
             stopping: counts.leaving + counts.lost,
         },
@@ -228,6 +231,9 @@ fn occupied(shell: &mut Shell, pool: PoolId, seat: SlotView) -> Slot {
         queued.map(|queued| queued.busy > 0 || queued.adopt_by.is_some()),
     );
     let request = queued.and_then(|queued| queued.line.clone());
+    let is_direct = worker.is_some_and(|worker| worker.queued.is_none());
+    let is_seen = is_direct && all <= ASKED_MAX && matches!(seat.state, WorkerState::Ready);
+    let busy = busy.or_else(|| is_seen.then(|| lookout::is_idle(shell, seat.worker)).flatten().map(|is_idle| !is_idle));
     let pss = pid.filter(|_| all <= PSS_MAX).and_then(|pid| shell.procfs.memory(pid)).map(|memory| memory.pss);
     Slot {
         slot: seat.slot.0,

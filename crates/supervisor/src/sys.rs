@@ -253,6 +253,25 @@ pub(crate) fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     Ok(Peer { pid: peer.pid.cast_unsigned(), uid: peer.uid })
 }
 
+/// getsockopt(TCP_INFO) of a listener: there `tcpi_unacked` is the number of connections that wait to be accepted
+/// (tcp_get_info).
+pub(crate) fn tcp_backlog(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: both pointers are valid for the call, and `length` is the size of what the first one refers to.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    })?;
+    // SAFETY: it was zeroed, and zeros are a valid tcp_info; the kernel has written the beginning of it besides.
+    Ok(unsafe { info.assume_init() }.tcpi_unacked)
+}
+
 /// Removes variables from our own environment.
 pub(crate) fn remove_variables(names: &[&str]) {
     for name in names {

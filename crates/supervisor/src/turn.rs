@@ -26,6 +26,7 @@ use crate::front::reports::Reports;
 use crate::front::{adopt, hear, process, succession};
 use crate::leaving;
 use crate::leftovers;
+use crate::lookout;
 use crate::manager;
 use crate::memory;
 use crate::orders;
@@ -217,7 +218,10 @@ impl Supervisor {
         match token {
             Token::Signals => self.hear_signals(),
             Token::Directories => sockets::directories_changed(shell),
-            Token::Listener(socket) => sockets::ended(shell, socket),
+            Token::Listener(socket) => {
+                sockets::ended(shell, socket);
+                lookout::came(shell, socket);
+            }
             Token::Link(speaker) => {
                 speech::readable(shell, speaker);
                 if let Speaker::Zygote(zygote) = speaker {

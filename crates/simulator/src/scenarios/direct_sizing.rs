@@ -119,7 +119,7 @@ fn a_direct_pool_keeps_what_a_window_has_needed(rules: Rules) -> Outcome {
         stage.come(0, 6);
         stage.pass(400);
         stage.go(0, 1);
-        stage.pass(9_600);
+        stage.pass(6_900);
         ensure!(stage.serving().len() >= 6, "{} serve, and six were needed", stage.serving().len());
     }
     ensure!(stage.live().len() == 6, "{} live", stage.live().len());
