@@ -269,8 +269,7 @@ fn what_cannot_be_read_says_why() {
 
 #[test]
 fn a_direct_pool_grows_and_shrinks_and_sleeps() {
-    let config =
-        load_text(&pool_with("workers = { min = 0, max = 20, step = 3, idle = \"5s\" }")).expect("good").config;
+    let config = load_text(pool_with("workers = { min = 0, max = 20, step = 3, idle = \"5s\" }")).expect("good").config;
     let pool = config.pools.values().next().expect("a pool");
     assert_eq!(pool.mode, Mode::Direct);
     assert_eq!(pool.workers, Workers { min: 0, max: 20, step: 3, idle: Duration::from_secs(5) });

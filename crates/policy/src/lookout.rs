@@ -9,10 +9,19 @@ pub(crate) enum Lookout {
     Closed,
     /// The driver, when somebody comes.
     Watching,
-    /// The driver, asked then.
-    Due(Instant),
+    /// The driver, asked then; after the last look it watches again, if nobody needs anything.
+    Due(Instant, Look),
     /// The driver has been asked.
-    Asked,
+    Asked(Look),
+}
+
+/// Which look it is since somebody came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Who came first may be followed by a crowd.
+    Early,
+    /// Nobody has followed for a while.
+    Last,
 }
 
 /// How many workers have nothing to do, as far as looks have told.

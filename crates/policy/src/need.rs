@@ -1,8 +1,9 @@
 //! When a direct pool looks at its load, and what follows from what it sees.
 //!
 //! Nobody tells the policy who waits and who is idle, so it asks, and asking costs: every worker may have to be looked at.
-//! So it lets the driver *watch* its sockets, which costs nothing until somebody comes. Then there is a sample. While more wait
-//! than are idle the next one follows soon, and the pool grows; else a last one follows later, and the driver watches again.
+//! So it lets the driver *watch* its sockets, which costs nothing until somebody comes. Then there is a sample, and soon
+//! another one, for a crowd does not come in one moment. While more wait than are idle they follow each other so, and the pool
+//! grows; else a last one follows later, and the driver watches again.
 //! While what was wanted has not come yet there is none at all, for nothing would follow: a crash loop before a full backlog
 //! wakes nobody but by its deaths.
 //!
@@ -14,7 +15,7 @@ use core::time::Duration;
 
 use crate::command::Command;
 use crate::event::Load;
-use crate::lookout::{Lookout, Spare};
+use crate::lookout::{Look, Lookout, Spare};
 use crate::pool::{Pool, Turn};
 use crate::rules::Rule;
 use crate::time::Instant;
@@ -34,7 +35,7 @@ impl Pool {
         } else if self.lookout == Lookout::Closed {
             // Who has just come may take who waits.
             let soon = turn.now.after(LOOK_SOON);
-            self.lookout = Lookout::Due(soon);
+            self.lookout = Lookout::Due(soon, Look::Last);
             if let Some(spare) = &mut self.spare {
                 spare.due = spare.due.max(soon);
             }
@@ -46,8 +47,8 @@ impl Pool {
     /// The next look that is due by itself.
     pub(crate) fn look_due(&self) -> Option<Instant> {
         let look = match self.lookout {
-            Lookout::Due(at) => Some(at),
-            Lookout::Closed | Lookout::Watching | Lookout::Asked => None,
+            Lookout::Due(at, _) => Some(at),
+            Lookout::Closed | Lookout::Watching | Lookout::Asked(_) => None,
         };
         let is_open = self.lookout != Lookout::Closed;
         let spare = self.spare.filter(|spare| is_open && !spare.is_asked).map(|spare| spare.due);
@@ -59,7 +60,10 @@ impl Pool {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.due <= turn.now) {
             spare.is_asked = true;
         }
-        self.lookout = Lookout::Asked;
+        self.lookout = match self.lookout {
+            Lookout::Due(_, look) => Lookout::Asked(look),
+            Lookout::Closed | Lookout::Watching | Lookout::Asked(_) => Lookout::Asked(Look::Last),
+        };
         turn.order(Command::SampleLoad { pool: self.id });
     }
 
@@ -70,21 +74,23 @@ impl Pool {
             return;
         }
         let need = load.waiting > load.idle;
-        // Who has just come still waits when the kernel has only begun to wake somebody.
-        let lasts = before.waiting > before.idle || self.ready() == 0 || !turn.hold(Rule::NeedLasts);
+        // Who has just come still waits when the kernel has only begun to wake somebody; so many it cannot be.
+        let lasts = before.waiting > before.idle || load.waiting > self.ready() || !turn.hold(Rule::NeedLasts);
         if need && lasts {
             self.grow(turn, load.waiting - load.idle);
         } else if load.waiting == 0 {
             self.growth = 0;
         }
         self.weigh_spare(turn, load);
-        self.lookout = if need && self.target < self.max {
-            Lookout::Due(turn.now.after(LOOK_SOON))
-        } else if self.lookout == Lookout::Asked && load.waiting == 0 {
-            turn.order(Command::WatchNeed { pool: self.id });
-            Lookout::Watching
-        } else {
-            Lookout::Due(turn.now.after(LOOK_LATER))
+        let (soon, later) = (turn.now.after(LOOK_SOON), turn.now.after(LOOK_LATER));
+        self.lookout = match self.lookout {
+            _ if need && self.target < self.max => Lookout::Due(soon, Look::Early),
+            Lookout::Closed | Lookout::Watching | Lookout::Due(..) => Lookout::Due(soon, Look::Early),
+            Lookout::Asked(Look::Last) if load.waiting == 0 => {
+                turn.order(Command::WatchNeed { pool: self.id });
+                Lookout::Watching
+            }
+            Lookout::Asked(_) => Lookout::Due(later, Look::Last),
         };
     }
 
