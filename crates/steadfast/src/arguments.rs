@@ -127,6 +127,8 @@ pub(crate) enum Verb {
     Bench(Box<Bench>),
     /// Print the lines that make a web server ask a pool
     Snippet(Snippet),
+    /// Translate what spawn-fcgi, multiwatch, supervisor, php-fpm or systemd units say into a configuration
+    Import(Import),
     /// Print what makes a shell complete our words
     #[command(after_help = "\
 Examples:
@@ -320,6 +322,50 @@ pub(crate) enum Server {
     Caddy,
     Lighttpd,
     Haproxy,
+}
+
+/// `steadfast import`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast import unit /lib/systemd/system/rt5-fcgi.service
+  steadfast import php-fpm /etc/php/8.2/fpm/pool.d/www.conf -o www.toml
+  steadfast import supervisor /etc/supervisor/supervisord.conf
+  steadfast import spawn-fcgi /etc/init.d/munin-cgi-graph
+  steadfast import spawn-fcgi -- spawn-fcgi -s /run/site.sock -u www-data -- /srv/site.fcgi
+
+What cannot be translated is a warning on stderr, and a comment in the configuration. Nothing
+is changed but OUT. Exit 1 when nothing was found that could be a pool.")]
+pub(crate) struct Import {
+    #[arg(value_name = "KIND")]
+    pub(crate) kind: ImportKind,
+    /// What to read: a unit (several: its socket, too), a supervisor or php-fpm file, a script; - is stdin
+    #[arg(value_name = "FILE", required_unless_present = "words", conflicts_with = "words")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write there and not to stdout; a file that is there is not overwritten
+    #[arg(short = 'o', long = "output", value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Files that FILE names are below this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// The pool's name, where there is one pool
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// One JSON document, the configuration in it
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The command line itself, for spawn-fcgi and multiwatch
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportKind {
+    SpawnFcgi,
+    Multiwatch,
+    Supervisor,
+    PhpFpm,
+    Unit,
 }
 
 /// `steadfast quarantine`.

@@ -145,6 +145,7 @@ fn every_verb_of_this_version_is_there_and_no_other() {
         "ping",
         "bench",
         "snippet",
+        "import",
         "completions",
         "man",
     ];
