@@ -49,7 +49,7 @@ pub(crate) const POOL: Keys = &[
     ("client-abort", Queue),
     ("request-id", Queue),
     ("params", Built),
-    ("status-path", Later),
+    ("status-path", Queue),
     ("notify", Later),
     ("umask", Built),
     ("rlimits", Built),

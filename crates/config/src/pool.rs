@@ -45,6 +45,7 @@ pub(crate) fn with_defaults(name: &str, command: Vec<String>) -> Pool {
         retry: Retry::Idempotent,
         client_abort: ClientAbort::Finish,
         request_id: RequestId::Make,
+        status_path: None,
         max_requests: None,
         request_timeout: queue::REQUEST_TIMEOUT_DEFAULT,
         slow_request: Some(queue::SLOW_REQUEST_DEFAULT),

@@ -41,6 +41,8 @@ pub(crate) fn read(pool: &mut Pool, table: &Table<'_>, base: &Path, findings: &m
     pool.client_abort = table.get("client-abort", aborts, findings).unwrap_or(pool.client_abort);
     let ids = choice("request-id", &[("make", RequestId::Make), ("trust", RequestId::Trust)], &[]);
     pool.request_id = table.get("request-id", ids, findings).unwrap_or(pool.request_id);
+    let path = table.get("status-path", parsed(values::status_path, "/status"), findings);
+    pool.status_path = path.filter(|path| !path.is_empty());
     let requests = table.get("max-requests", number(0..=REQUESTS_MAX), findings);
     pool.max_requests = requests.filter(|requests: &u64| *requests > 0);
     read_request_timeout(pool, table, findings);

@@ -118,6 +118,8 @@ pub struct Pool {
     pub client_abort: ClientAbort,
     /// Whose request id.
     pub request_id: RequestId,
+    /// The path of the status page; `None` is none.
+    pub status_path: Option<String>,
     /// Recycle a worker after so many requests (before the jitter); `None` is never.
     pub max_requests: Option<u64>,
     /// A worker that takes longer for a request is killed; never zero. Of a CGI program the script is, in direct mode too,

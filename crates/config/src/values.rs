@@ -12,6 +12,8 @@ const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub(crate) const UNIX_PATH_MAX: usize = 107;
 /// More workers in one pool than this are a slip of the finger.
 pub(crate) const WORKERS_MAX: u32 = 10_000;
+/// The longest path of a status page.
+const STATUS_PATH_MAX: usize = 256;
 /// Of `workers` where the file does not say.
 pub(crate) const WORKERS_DEFAULT: Workers = Workers { min: 4, max: 4, step: 4, idle: Duration::from_secs(60) };
 
@@ -123,6 +125,17 @@ pub(crate) fn octal(text: &str) -> Result<u32, Complaint> {
         return Err(complaint());
     }
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(complaint)
+}
+
+/// The path of a status page, with the characters that php-fpm allows there; empty is none.
+pub(crate) fn status_path(text: &str) -> Result<String, Complaint> {
+    let is_path = text.starts_with('/') && (2..=STATUS_PATH_MAX).contains(&text.len());
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./~".contains(&byte));
+    if text.is_empty() || (is_path && is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new("this is no path for a status page")
+        .hint(format!("a slash, then letters, digits and any of -_./~, at most {STATUS_PATH_MAX} in all: \"/status\"")))
 }
 
 /// One entry of `listen`.

@@ -213,7 +213,7 @@ fn the_example_of_the_interface_says_what_this_version_lacks() {
 fn the_example_of_the_interface_is_good_without_what_this_version_lacks() {
     let text: String = include_str!("interface.toml")
         .lines()
-        .filter(|line| !["[ops]", "agent-listen", "status-path", "notify"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| !["[ops]", "agent-listen", "notify"].iter().any(|key| line.starts_with(key)))
         .filter(|line| !line.contains("127.0.0.1:9090"))
         .map(|line| format!("{line}\n"))
         .collect();
@@ -514,7 +514,7 @@ fn keys_of_queue_mode_say_so() {
     assert_eq!(verified.map(|verify| verify.every), Some(Every::Generation));
     let message = error(&format!("{verify}\nevery = \"each\""));
     assert!(message.starts_with("in direct mode a worker serves from its first moment"), "{message}");
-    for lines in ["notify = true", "status-path = \"/s\"", "pass = \"server-starter\"", "[ops]"] {
+    for lines in ["notify = true", "pass = \"server-starter\"", "[ops]"] {
         assert!(error(&pool_with(lines)).contains("not in this version"), "{lines}");
         assert!(error(&queue_with(lines)).contains("not in this version"), "{lines}");
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, shutdown, sockopt};
 use steadfast_proto::fcgi::encode;
-use steadfast_proto::fcgi::record::{kind, role, status};
+use steadfast_proto::fcgi::record::{self, kind, role};
 use steadfast_proto::fcgi::request::{Event, Limits, RequestDecoder};
 use steadfast_proto::fcgi::values::Values;
 use steadfast_proto::front::Protocol;
@@ -23,6 +23,7 @@ use crate::place::Reason;
 use crate::poller::{Interest, Token};
 use crate::request::{Origin, Request, State};
 use crate::state::{Client, Front, READ_MAX};
+use crate::status;
 use crate::uploads;
 use crate::visitor::{self, WRITE_STALL, Written};
 
@@ -352,7 +353,7 @@ fn happened(front: &mut Front, client_key: ClientKey, event: Event<'_>) {
             let Some(key) = find(client, id) else { return };
             let Some(client) = front.clients.get_mut(client_key) else { return };
             encode::stream_end(&mut client.out, kind::STDOUT, id);
-            encode::end_request(&mut client.out, id, 0, status::REQUEST_COMPLETE);
+            encode::end_request(&mut client.out, id, 0, record::status::REQUEST_COMPLETE);
             client.decoder.end(id);
             client.streams.retain(|(_, other)| *other != key);
             visitor::touch(front, Origin::Fastcgi { client: client_key, id });
@@ -387,6 +388,9 @@ fn headed(front: &mut Front, key: RequestKey) {
     }
     if request.param(PING).is_some() {
         return refuse(front, key, Reason::Ping);
+    }
+    if status::is_asked(pool, request) {
+        return status::answer(front, key);
     }
     if request.role == role::AUTHORIZER {
         request.body.is_complete = true;

@@ -82,6 +82,11 @@ fn request(front: &mut Front, key: RequestKey) {
             return front.set_request_due(key, Some(due));
         }
         request.is_slow = true;
+        if let Some(pool) = front.pools.get_mut(&request.pool) {
+            pool.figures.slow += 1;
+            pool.counters.slow += 1;
+            pool.is_counted = true;
+        }
         notes::about(front, key, NoteKind::Slow, None);
         return front.set_request_due(key, Some(timed + timeout));
     }

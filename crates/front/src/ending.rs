@@ -10,6 +10,7 @@ use crate::place::Reason;
 use crate::request::{Origin, State};
 use crate::state::Front;
 use crate::visitor;
+use crate::workers;
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) enum Outcome {
     Lost,
     /// Its client had gone before.
     Aborted,
+    /// It was no visit: it asked the front for the pool's status.
+    Told,
 }
 
 /// Answers in a worker's place, and that is the end of it. No worker has it any more.
@@ -41,7 +44,7 @@ pub(crate) fn refuse(front: &mut Front, key: RequestKey, reason: Reason) {
 /// Forgets a request that no worker has any more.
 pub(crate) fn finish(front: &mut Front, key: RequestKey, outcome: Outcome) {
     front.set_request_due(key, None);
-    let Some(request) = front.requests.remove(key) else { return };
+    let Some(mut request) = front.requests.remove(key) else { return };
     let now = front.now;
     match request.origin {
         Origin::Fastcgi { client, id } => {
@@ -75,10 +78,16 @@ pub(crate) fn finish(front: &mut Front, key: RequestKey, outcome: Outcome) {
     {
         quarantine.on_trial = false;
     }
+    if outcome == Outcome::Told {
+        front.keep_buffer(request.params);
+        return;
+    }
     pool.is_counted = true;
+    pool.figures.accepted += 1;
     let counted = &mut pool.counters.requests;
     counted.total += 1;
     match outcome {
+        Outcome::Told => {}
         Outcome::Served => counted.ok += 1,
         Outcome::Lost => counted.lost += 1,
         Outcome::Aborted => counted.aborted += 1,
@@ -97,9 +106,11 @@ pub(crate) fn finish(front: &mut Front, key: RequestKey, outcome: Outcome) {
         let took = now.saturating_duration_since(request.arrived);
         pool.counters.duration.count(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
+    let has_status = pool.config.status.is_some();
     load::changed(front, request.pool);
-    front.keep_buffer(request.wire);
-    front.keep_buffer(request.params);
+    front.keep_buffer(std::mem::take(&mut request.wire));
+    let params = if has_status { workers::remember(front, request) } else { request.params };
+    front.keep_buffer(params);
 }
 
 /// Those who have gone leave the queue when they are many.

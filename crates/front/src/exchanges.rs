@@ -14,6 +14,7 @@ use crate::pace;
 use crate::place::Reason;
 use crate::request::{Origin, Request};
 use crate::state::Front;
+use crate::status;
 use crate::uploads;
 
 /// Lets HTTP connections run, and takes what comes of it.
@@ -77,6 +78,9 @@ fn begin(front: &mut Front, key: RequestKey, body: Length, id: Option<Box<str>>)
     if request.param(b"REQUEST_METHOD") == Some(b"OPTIONS") && request.param(b"REQUEST_URI") == Some(b"*") {
         // RFC 9110, section 9.3.7: asked of the server itself, useful as a ping.
         return refuse(front, key, Reason::Ping);
+    }
+    if status::is_asked(pool, request) {
+        return status::answer(front, key);
     }
     if pool.config.request_id == RequestId::Trust {
         request.trusted_id = id;

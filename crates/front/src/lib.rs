@@ -6,7 +6,8 @@
 //! The rooms, from the outside to the inside: `turn` is the loop; `clients` reads web servers, `exchanges` and `http`
 //! read HTTP clients; `intake` looks at parameters, `uploads` carries bodies; `dispatch` decides who gets what; `lanes`
 //! are the connections to workers, `replies` reads their answers, `broken` decides what becomes of a request whose
-//! worker has gone; `visitor` is the way back, `place` what is answered in a worker's place; `ending` is the one place
+//! worker has gone; `visitor` is the way back, `place` what is answered in a worker's place; `status` answers the status path, in the
+//! `dialect` of php-fpm; `ending` is the one place
 //! where a request ends. `orders` hears the supervisor; `load` and `notes` tell it.
 
 mod abort;
@@ -15,6 +16,7 @@ mod cgi;
 mod channel;
 mod clients;
 mod clock;
+mod dialect;
 mod dispatch;
 mod dues;
 mod ending;
@@ -36,6 +38,7 @@ mod replies;
 mod request;
 mod secret;
 mod state;
+mod status;
 mod sys;
 mod turn;
 mod uploads;

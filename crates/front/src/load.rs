@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use steadfast_proto::front::{Counters, FromFront, Load};
+use steadfast_proto::front::{Counters, FromFront, Load, Manager};
 
 use crate::keys::PoolId;
 use crate::notes::millis;
@@ -20,6 +20,7 @@ pub(crate) fn changed(front: &mut Front, pool: PoolId) {
     if let Some(pool) = front.pools.get_mut(&pool) {
         pool.is_loaded = true;
         pool.peak = pool.peak.max(pool.waiting);
+        pool.compare();
     }
 }
 
@@ -52,6 +53,29 @@ impl Pool {
         match self.loaded_at {
             Some(at) if !news => Some(at + LOAD_PACE),
             _ => Some(now),
+        }
+    }
+
+    /// Compares with what has been the most. Full it is once, until somebody is idle again.
+    fn compare(&mut self) {
+        let figures = &mut self.figures;
+        figures.waiting_max = figures.waiting_max.max(self.waiting);
+        if self.busy > figures.busy_max {
+            figures.busy_max = self.busy;
+            self.counters.busy_max = self.busy;
+            self.is_counted = true;
+        }
+        let Some(status) = &self.config.status else { return };
+        if self.waiting == 0 && !self.idle.is_empty() {
+            self.is_full = false;
+        } else if self.waiting > 0
+            && self.busy >= status.workers_max
+            && status.manager != Manager::Static
+            && !std::mem::replace(&mut self.is_full, true)
+        {
+            figures.full += 1;
+            self.counters.full += 1;
+            self.is_counted = true;
         }
     }
 

@@ -30,8 +30,8 @@ pub(crate) fn carry_out(front: &mut Front, message: ToFront, fds: Vec<OwnedFd>) 
     match message {
         ToFront::Pool(config) => pool(front, *config, fds),
         ToFront::PoolGone { pool } => pool_gone(front, pool),
-        ToFront::WorkerOffered { worker, pool, path, concurrency, pid } => {
-            offered(front, worker, pool, path, concurrency, pid)
+        ToFront::WorkerOffered { worker, pool, path, concurrency, pid, life } => {
+            offered(front, worker, pool, path, concurrency, pid, life)
         }
         ToFront::WorkerVerify { worker } => {
             if let Some((key, _)) = front.worker(worker) {
@@ -170,6 +170,8 @@ fn new_pool(config: &front::Pool, now: Instant) -> Pool {
         served: 0,
         peak: 0,
         clients: 0,
+        figures: config.status.as_ref().map(|status| status.before).unwrap_or_default(),
+        is_full: false,
     }
 }
 
@@ -231,7 +233,15 @@ fn drop_idle(front: &mut Front, pool: Option<PoolId>) {
     }
 }
 
-fn offered(front: &mut Front, id: u64, pool: PoolId, path: String, concurrency: u32, pid: Option<u32>) {
+fn offered(
+    front: &mut Front,
+    id: u64,
+    pool: PoolId,
+    path: String,
+    concurrency: u32,
+    pid: Option<u32>,
+    life: front::Life,
+) {
     if front.by_id.contains_key(&id) || !front.pools.contains_key(&pool) {
         return;
     }
@@ -258,6 +268,8 @@ fn offered(front: &mut Front, id: u64, pool: PoolId, path: String, concurrency: 
         rests_until: None,
         blame: None,
         owes_free: false,
+        life,
+        last: None,
     });
     front.by_id.insert(id, key);
     let lanes = lanes::create(front, key, concurrency.clamp(1, 1024));

@@ -139,8 +139,6 @@ pub(crate) struct Answer<'a> {
     pub(crate) reason: Reason,
     /// The request's id; may be empty.
     pub(crate) id: &'a str,
-    /// It has headers only.
-    pub(crate) is_head: bool,
     /// The pool's.
     pub(crate) fallback: &'a FallbackBody,
 }
@@ -150,7 +148,7 @@ pub(crate) struct Answer<'a> {
 pub(crate) struct Page {
     /// 200 to 599.
     pub(crate) status: u16,
-    /// `Content-Length` and all others.
+    /// `Content-Length`, unless somebody else counts, and all others.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// Of as many bytes as `Content-Length` says, whether it is sent or not.
     pub(crate) body: Bytes,
@@ -172,13 +170,18 @@ impl Answer<'_> {
         }
         page
     }
+}
 
-    /// The same as bytes of STDOUT.
-    pub(crate) fn cgi(&self, out: &mut Vec<u8>) {
-        let page = self.page();
-        let reason = StatusCode::from_u16(page.status).ok().and_then(|status| status.canonical_reason());
-        let mut head = format!("Status: {} {}\r\n", page.status, reason.unwrap_or("-"));
-        for (name, value) in &page.headers {
+impl Page {
+    /// As bytes of STDOUT.
+    pub(crate) fn cgi(&self, is_head: bool, out: &mut Vec<u8>) {
+        let mut head = String::new();
+        // 200 needs no word, and what reads php-fpm's status page takes any for an error.
+        if self.status != 200 {
+            let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+            head = format!("Status: {} {}\r\n", self.status, reason.unwrap_or("-"));
+        }
+        for (name, value) in &self.headers {
             head.push_str(name);
             head.push_str(": ");
             head.push_str(value);
@@ -186,8 +189,8 @@ impl Answer<'_> {
         }
         head.push_str("\r\n");
         out.extend_from_slice(head.as_bytes());
-        if !self.is_head {
-            out.extend_from_slice(&page.body);
+        if !is_head {
+            out.extend_from_slice(&self.body);
         }
     }
 }
@@ -242,7 +245,8 @@ fn html(reason: Reason, id: &str) -> String {
     page
 }
 
-fn escape(text: &str, out: &mut String) {
+/// Text as it stands in HTML and XML.
+pub(crate) fn escape(text: &str, out: &mut String) {
     for letter in text.chars() {
         match letter {
             '&' => out.push_str("&amp;"),
@@ -289,7 +293,7 @@ mod tests {
 
     fn text(reason: Reason, id: &str, is_head: bool, fallback: &FallbackBody) -> String {
         let mut out = Vec::new();
-        Answer { reason, id, is_head, fallback }.cgi(&mut out);
+        Answer { reason, id, fallback }.page().cgi(is_head, &mut out);
         String::from_utf8(out).expect("text")
     }
 

@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::time::Instant;
 
-use steadfast_proto::fcgi::params::pairs;
+use steadfast_proto::fcgi::params::{pairs, push_pair};
 use steadfast_proto::front::LINE_MAX;
 
 use crate::cgi::HeadScan;
@@ -227,13 +227,13 @@ impl Request {
 
     /// The value of a parameter.
     pub(crate) fn param(&self, name: &[u8]) -> Option<&[u8]> {
-        pairs(&self.params).filter_map(Result::ok).find(|(key, _)| *key == name).map(|(_, value)| value)
+        param(&self.params, name)
     }
 
     /// Method and URI for people: no control characters, no more than [`LINE_MAX`] bytes.
     pub(crate) fn line(&self) -> String {
         let method = String::from_utf8_lossy(self.param(b"REQUEST_METHOD").unwrap_or(b"?")).into_owned();
-        let uri = String::from_utf8_lossy(&self.uri()).into_owned();
+        let uri = String::from_utf8_lossy(&uri(&self.params)).into_owned();
         let mut line: String = format!("{method} {uri}")
             .chars()
             .map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
@@ -242,25 +242,11 @@ impl Request {
         line
     }
 
-    /// The full URI: as the client sent it where the web server tells, else put together.
-    fn uri(&self) -> Vec<u8> {
-        if let Some(uri) = self.param(b"REQUEST_URI") {
-            return uri.to_vec();
-        }
-        let mut uri = self.param(b"SCRIPT_NAME").unwrap_or_default().to_vec();
-        uri.extend_from_slice(self.param(b"PATH_INFO").unwrap_or_default());
-        if let Some(query) = self.param(b"QUERY_STRING").filter(|query| !query.is_empty()) {
-            uri.push(b'?');
-            uri.extend_from_slice(query);
-        }
-        uri
-    }
-
     /// Method, Host and the full URI as a number that nobody outside can aim at.
     pub(crate) fn key(&self, secret: &Secret) -> u64 {
         let method = self.param(b"REQUEST_METHOD").unwrap_or_default();
         let host = self.param(b"HTTP_HOST").unwrap_or_default().to_ascii_lowercase();
-        secret.hash_one((method, host, self.uri()))
+        secret.hash_one((method, host, uri(&self.params)))
     }
 
     /// Its id, as the worker gets it; empty before it has one. (What a client calls its id is not to be told on.)
@@ -282,3 +268,39 @@ impl Request {
         self.reply = Reply::new();
     }
 }
+
+/// The value of a parameter.
+pub(crate) fn param<'a>(params: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    pairs(params).filter_map(Result::ok).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// The full URI: as the client sent it where the web server tells, else put together.
+pub(crate) fn uri(params: &[u8]) -> Vec<u8> {
+    if let Some(uri) = param(params, b"REQUEST_URI") {
+        return uri.to_vec();
+    }
+    let mut uri = param(params, b"SCRIPT_NAME").unwrap_or_default().to_vec();
+    uri.extend_from_slice(param(params, b"PATH_INFO").unwrap_or_default());
+    if let Some(query) = param(params, b"QUERY_STRING").filter(|query| !query.is_empty()) {
+        uri.push(b'?');
+        uri.extend_from_slice(query);
+    }
+    uri
+}
+
+/// Those parameters that a status page tells of a request, none longer than there.
+pub(crate) fn shortened(params: &[u8]) -> Vec<u8> {
+    let mut short = Vec::new();
+    let uri = uri(params);
+    let told = TOLD.iter().filter_map(|name| Some((*name, param(params, name)?)));
+    for (name, value) in told.chain([(&b"REQUEST_URI"[..], &uri[..])]) {
+        // A few hundred bytes always fit.
+        let _ = push_pair(&mut short, name, &value[..value.len().min(TOLD_MAX)]);
+    }
+    short
+}
+
+/// What a status page tells of a request, besides its URI.
+const TOLD: [&[u8]; 4] = [b"REQUEST_METHOD", b"CONTENT_LENGTH", b"REMOTE_USER", b"SCRIPT_FILENAME"];
+/// So many bytes of each: as many as php-fpm keeps of a URI with its query.
+pub(crate) const TOLD_MAX: usize = 640;

@@ -181,6 +181,10 @@ pub(crate) struct Worker {
     pub(crate) had_many: bool,
     /// `worker-free` is owed.
     pub(crate) owes_free: bool,
+    /// What a status page tells of its process.
+    pub(crate) life: front::Life,
+    /// Its last request's parameters, where the pool has a status page, and how long that took.
+    pub(crate) last: Option<(Vec<u8>, Duration)>,
 }
 
 /// One of a pool's sockets.
@@ -252,6 +256,10 @@ pub(crate) struct Pool {
     pub(crate) peak: u32,
     /// Open FastCGI connections.
     pub(crate) clients: u32,
+    /// What a status page counts, but for the requests that are not over.
+    pub(crate) figures: front::Figures,
+    /// Somebody waits, and there are as many workers as there may be, all of them busy.
+    pub(crate) is_full: bool,
 }
 
 impl Pool {

@@ -13,7 +13,7 @@ use crate::cgi;
 use crate::keys::{ClientKey, RequestKey};
 use crate::limits::BACKLOG_LOW;
 use crate::notes;
-use crate::place::{self, Reason};
+use crate::place::{self, Page, Reason};
 use crate::poller::{Interest, Token};
 use crate::request::{Method, Origin};
 use crate::state::Front;
@@ -157,21 +157,26 @@ pub(crate) fn cut(front: &mut Front, key: RequestKey) {
 pub(crate) fn place(front: &mut Front, key: RequestKey, reason: Reason) {
     let Some(request) = front.requests.get(key) else { return };
     let Some(pool) = front.pools.get(&request.pool) else { return };
-    let answer =
-        place::Answer { reason, id: &request.id(), is_head: request.method == Method::Head, fallback: &pool.fallback };
+    let answer = place::Answer { reason, id: &request.id(), fallback: &pool.fallback };
+    let protocol = if reason == Reason::UnknownRole { status::UNKNOWN_ROLE } else { status::REQUEST_COMPLETE };
+    let page = answer.page();
+    show(front, key, &page, protocol);
+}
+
+/// Answers with this page; nothing has been answered before.
+pub(crate) fn show(front: &mut Front, key: RequestKey, page: &Page, protocol: u8) {
+    let Some(request) = front.requests.get(key) else { return };
     match request.origin {
         Origin::Fastcgi { client, id } => {
             if let Some(client) = front.clients.get_mut(client) {
                 let mut text = Vec::new();
-                answer.cgi(&mut text);
+                page.cgi(request.method == Method::Head, &mut text);
                 encode::stream(&mut client.out, kind::STDOUT, id, &text);
                 encode::stream_end(&mut client.out, kind::STDOUT, id);
-                let protocol =
-                    if reason == Reason::UnknownRole { status::UNKNOWN_ROLE } else { status::REQUEST_COMPLETE };
                 encode::end_request(&mut client.out, id, 0, protocol);
             }
         }
-        Origin::Http(exchange) => front.http.place(exchange, &answer),
+        Origin::Http(exchange) => front.http.place(exchange, page),
         Origin::Verify(_) | Origin::Gone => {}
     }
 }

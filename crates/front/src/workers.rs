@@ -6,6 +6,7 @@ use steadfast_proto::front::FromFront;
 
 use crate::keys::{PoolId, WorkerKey};
 use crate::load;
+use crate::request::{self, Request, State};
 use crate::state::{Due, Front, Place, Standing};
 
 /// A worker that broke a connection is dying, as a rule: the supervisor tells within this time.
@@ -18,6 +19,8 @@ pub(crate) const INTERRUPTED: Duration = Duration::from_millis(50);
 const RESTS_DOUBLED: u32 = 4;
 /// So many served requests are told one by one: a canary is judged by them.
 const TOLD_FIRST: u64 = 20;
+/// Parameters that take more are kept for the status page without what it does not tell.
+const REMEMBERED_MAX: usize = 8 * 1024;
 
 /// Puts a worker where it belongs among those that can be given something.
 pub(crate) fn stand(front: &mut Front, key: WorkerKey) {
@@ -164,6 +167,18 @@ pub(crate) fn served(front: &mut Front, key: WorkerKey) {
         worker.max_requests = None;
         front.channel.send(&FromFront::Spent { worker: id });
     }
+}
+
+/// Keeps what a status page tells of a worker's last request; the buffer that is free now.
+pub(crate) fn remember(front: &mut Front, request: Request) -> Vec<u8> {
+    let now = front.now;
+    let State::Busy(lane) = request.state else { return request.params };
+    let worker = front.lanes.get(lane).map(|lane| lane.worker).and_then(|worker| front.workers.get_mut(worker));
+    let Some(worker) = worker else { return request.params };
+    let took = now.saturating_duration_since(request.handed);
+    let is_large = request.params.capacity() > REMEMBERED_MAX;
+    let params = if is_large { request::shortened(&request.params) } else { request.params };
+    worker.last.replace((params, took)).map(|(before, _)| before).unwrap_or_default()
 }
 
 /// Tells what it has served and has not been told of.

@@ -13,7 +13,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use steadfast_proto::front::{FromFront, MESSAGE_MAX, ToFront, decode, encode};
+use steadfast_proto::front::{FromFront, Life, MESSAGE_MAX, ToFront, decode, encode};
 
 /// So many connections.
 const CONNECTIONS: usize = 10_000;
@@ -112,7 +112,11 @@ fn alone_ten_thousand_idle_connections() {
     tell(&channel, &ToFront::Pool(Box::new(support::pool())), &[listener.as_fd()]);
     let worker = UnixListener::bind(&private).expect("a private socket");
     let path = private.to_str().expect("text").to_owned();
-    tell(&channel, &ToFront::WorkerOffered { worker: 1, pool: 1, path, concurrency: 1, pid: None }, &[]);
+    tell(
+        &channel,
+        &ToFront::WorkerOffered { worker: 1, pool: 1, path, concurrency: 1, pid: None, life: Life::default() },
+        &[],
+    );
     tell(&channel, &ToFront::WorkerAdmit { worker: 1, max_requests: None }, &[]);
     hears(&channel, |message| *message == FromFront::Admitted { worker: 1 });
     let accept = || Peer::new(worker.accept().expect("the front connects").0);

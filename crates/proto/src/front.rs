@@ -49,6 +49,9 @@ pub enum ToFront {
         /// The process that must have made the socket, where others might have put one of their own in its place.
         #[serde(default)]
         pid: Option<u32>,
+        /// What the status page tells of it.
+        #[serde(default)]
+        life: Life,
     },
     /// Send it the pool's verify request; answered by `verified` or `verify-failed`.
     WorkerVerify {
@@ -155,6 +158,9 @@ pub struct Pool {
     pub verify: Option<Verify>,
     /// What visitors get when nothing serves.
     pub fallback: Fallback,
+    /// The status page, where the pool has one.
+    #[serde(default)]
+    pub status: Option<StatusPage>,
 }
 
 /// One public socket.
@@ -241,6 +247,62 @@ pub struct Fallback {
     pub has_body: bool,
     /// The body's media type.
     pub content_type: String,
+}
+
+/// `status-path = …`: where the front tells of the pool in php-fpm's words, and what it cannot know by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusPage {
+    /// The path that is asked for.
+    pub path: String,
+    /// How the number of workers is decided.
+    pub manager: Manager,
+    /// The most workers that there may be.
+    pub workers_max: u32,
+    /// When the pool began, in seconds since 1970.
+    pub since: u64,
+    /// What earlier fronts have counted; heard once in a front's life.
+    pub before: Figures,
+}
+
+/// How the number of a pool's workers is decided, in php-fpm's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manager {
+    /// It is always the same.
+    Static,
+    /// It follows the need.
+    Dynamic,
+    /// The same, and nobody waits for visitors who do not come.
+    Ondemand,
+}
+
+/// What a status page counts from the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Figures {
+    /// Requests.
+    pub accepted: u64,
+    /// The most that waited for a worker.
+    pub waiting_max: u32,
+    /// The most workers that had a request.
+    pub busy_max: u32,
+    /// How often somebody waited while there were as many workers as there may be, all of them busy.
+    pub full: u64,
+    /// Requests that were told of as slow.
+    pub slow: u64,
+}
+
+/// A worker's process, as a status page tells of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Life {
+    /// The process.
+    pub pid: u32,
+    /// When it began, in seconds since 1970.
+    pub since: u64,
+    /// Requests that it has served for earlier fronts.
+    pub served: u64,
 }
 
 /// Front to supervisor.
@@ -445,6 +507,12 @@ pub struct Counters {
     pub wait: Histogram,
     /// Open connections of clients, now.
     pub connections: u32,
+    /// The most workers that had a request at once, in this front's life.
+    pub busy_max: u32,
+    /// How often the pool was full; see [`Figures`].
+    pub full: u64,
+    /// Requests that were told of as slow.
+    pub slow: u64,
 }
 
 /// Requests by what became of them; every request is counted once in `total`, when it is over.
@@ -586,8 +654,14 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_were() {
-        let offered =
-            ToFront::WorkerOffered { worker: 7, pool: 1, path: "/run/x".to_owned(), concurrency: 1, pid: None };
+        let offered = ToFront::WorkerOffered {
+            worker: 7,
+            pool: 1,
+            path: "/run/x".to_owned(),
+            concurrency: 1,
+            pid: None,
+            life: Life::default(),
+        };
         let bytes = encode(&offered).expect("short");
         assert_eq!(std::str::from_utf8(&bytes).expect("text").split(',').next(), Some(r#"{"type":"worker-offered""#));
         assert_eq!(decode::<ToFront>(&bytes), Ok(offered));
@@ -597,8 +671,14 @@ mod tests {
 
     #[test]
     fn what_is_too_long_or_unknown_is_refused() {
-        let long =
-            ToFront::WorkerOffered { worker: 7, pool: 1, path: "x".repeat(MESSAGE_MAX), concurrency: 1, pid: None };
+        let long = ToFront::WorkerOffered {
+            worker: 7,
+            pool: 1,
+            path: "x".repeat(MESSAGE_MAX),
+            concurrency: 1,
+            pid: None,
+            life: Life::default(),
+        };
         assert!(encode(&long).is_err());
         assert!(decode::<ToFront>(&vec![b' '; MESSAGE_MAX + 1]).is_err());
         assert!(decode::<FromFront>(br#"{"type":"sudo"}"#).is_err());

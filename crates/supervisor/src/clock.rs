@@ -47,6 +47,11 @@ pub(crate) fn stamp(at: SystemTime) -> String {
     format!("{at:.3}")
 }
 
+/// Seconds since 1970.
+pub(crate) fn unix(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Whole milliseconds, for documents.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

@@ -119,6 +119,8 @@ pub(crate) struct Pool {
     pub(crate) id: PoolId,
     /// Its name.
     pub(crate) name: Arc<str>,
+    /// When it began.
+    pub(crate) since: Instant,
     /// What the next generation is made of.
     pub(crate) plan: Plan,
     /// The generations from which a worker may still be started.
@@ -152,10 +154,11 @@ impl Pool {
     }
 
     /// A new one, of which nothing runs yet.
-    pub(crate) fn new(id: PoolId, plan: Plan) -> Pool {
+    pub(crate) fn new(id: PoolId, plan: Plan, now: Instant) -> Pool {
         Pool {
             id,
             name: Arc::from(plan.config.name.as_str()),
+            since: now,
             plan,
             generations: BTreeMap::new(),
             members: BTreeSet::new(),

@@ -274,7 +274,7 @@ pub(crate) fn commit(shell: &mut Shell, plans: Vec<Plan>, only: Option<&str>) ->
                 if plan.config.workers.min > 0 {
                     shell.unsettled.insert(id);
                 }
-                shell.pools.insert(Pool::new(id, plan));
+                shell.pools.insert(Pool::new(id, plan, shell.now));
                 shell.facts.push_back(Fact::PoolAdded { pool: id, figures });
                 tell::pool(shell, id);
                 id

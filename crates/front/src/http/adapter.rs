@@ -224,9 +224,9 @@ impl Http {
     }
 
     /// A whole answer in a worker's place, if nothing has gone of another; the exchange is over.
-    pub(crate) fn place(&mut self, exchange: ExchangeKey, answer: &place::Answer<'_>) {
+    pub(crate) fn place(&mut self, exchange: ExchangeKey, page: &place::Page) {
         self.speak(exchange, |exchange| {
-            answer::with_page(exchange, &answer.page());
+            answer::with_page(exchange, page);
             over(exchange);
         });
     }

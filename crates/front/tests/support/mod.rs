@@ -18,7 +18,8 @@ use steadfast_proto::fcgi::params::push_pair;
 use steadfast_proto::fcgi::record::kind;
 use steadfast_proto::fcgi::response::{Answer, ResponseDecoder};
 use steadfast_proto::front::{
-    ClientAbort, Fallback, FromFront, Listener, MESSAGE_MAX, Pool, Protocol, RequestId, Retry, ToFront, decode, encode,
+    ClientAbort, Fallback, FromFront, Life, Listener, MESSAGE_MAX, Pool, Protocol, RequestId, Retry, ToFront, decode,
+    encode,
 };
 
 /// Nothing here takes longer.
@@ -56,6 +57,7 @@ pub fn pool() -> Pool {
             has_body: false,
             content_type: "text/html".to_owned(),
         },
+        status: None,
     }
 }
 
@@ -166,7 +168,7 @@ impl Scene {
         let path = self.dir.path().join(format!("worker-{id}"));
         let listener = UnixListener::bind(&path).expect("a private socket");
         let path = path.to_str().expect("text").to_owned();
-        self.tell(&ToFront::WorkerOffered { worker: id, pool: 1, path, concurrency, pid: None });
+        self.tell(&ToFront::WorkerOffered { worker: id, pool: 1, path, concurrency, pid: None, life: Life::default() });
         self.expect("connected", |message| *message == FromFront::Connected { worker: id });
         Worker { id, listener: Some(listener), stream: None }
     }

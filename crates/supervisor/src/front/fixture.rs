@@ -65,9 +65,11 @@ impl Stage {
         let mut shell = run::shell(log, Notify::from_environment(), nofile, directory.path().to_owned()).expect("made");
         shell.clock = Clock::started_before(Duration::from_secs(3600));
         shell.now = shell.clock.now();
-        shell
-            .pools
-            .insert(Pool::new(POOL, Plan { config: Rc::new(config), launch: Rc::new(launch), sockets: Vec::new() }));
+        shell.pools.insert(Pool::new(
+            POOL,
+            Plan { config: Rc::new(config), launch: Rc::new(launch), sockets: Vec::new() },
+            shell.now,
+        ));
         Stage { shell, directory, theirs: None, children: Vec::new() }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use steadfast_policy::ids::RequestKey;
 use steadfast_policy::time::Instant;
-use steadfast_proto::front::{Counters, Histogram, Load, Requests};
+use steadfast_proto::front::{Counters, Figures, Histogram, Load, Requests};
 
 /// Texts of requests that are kept; the policy has at most 64 suspects at a time.
 const LINES_MAX: usize = 256;
@@ -24,6 +24,12 @@ pub(crate) struct Queue {
     pub(crate) wait: Histogram,
     /// Open connections of clients.
     pub(crate) connections: u32,
+    /// The most workers that were busy at once.
+    pub(crate) busy_max: u32,
+    /// How often somebody waited while there were as many workers as there may be.
+    pub(crate) full: u64,
+    /// Requests that were told of as slow.
+    pub(crate) slow: u64,
     /// Whether visitors get the fallback.
     pub(crate) has_fallback: bool,
     /// Requests whose successes are counted.
@@ -75,6 +81,15 @@ impl Queue {
         self.duration.add(&counters.duration);
         self.wait.add(&counters.wait);
         self.connections = counters.connections;
+        self.busy_max = self.busy_max.max(counters.busy_max);
+        self.full = self.full.saturating_add(counters.full);
+        self.slow = self.slow.saturating_add(counters.slow);
+    }
+
+    /// What a front that begins goes on from.
+    pub(crate) fn figures(&self) -> Figures {
+        let Queue { peak, busy_max, full, slow, .. } = *self;
+        Figures { accepted: self.requests.total, waiting_max: peak, busy_max, full, slow }
     }
 
     /// Books the front's death: what it had in hand, by its last word, has got no answer. How many that were.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use steadfast_config::types::{self, Kind, Listen, Mode, Pool as Config};
 use steadfast_policy::ids::{PoolId, WorkerId};
-use steadfast_proto::front::{ClientAbort, Fallback, Listener, Pool, Protocol, RequestId, Retry, Verify};
+use steadfast_proto::front::{
+    ClientAbort, Fallback, Figures, Listener, Manager, Pool, Protocol, RequestId, Retry, StatusPage, Verify,
+};
 
 use crate::clock::millis;
 
@@ -98,5 +100,18 @@ pub(crate) fn pool(id: PoolId, config: &Config, listeners: Vec<Listener>) -> Poo
             has_body: false,
             content_type: config.fallback.content_type().to_owned(),
         },
+        status: None,
     }
+}
+
+/// The status page, if the pool has one.
+pub(crate) fn status(config: &Config, since: u64, before: Figures) -> Option<StatusPage> {
+    let types::Workers { min, max, .. } = config.workers;
+    let manager = match min {
+        0 => Manager::Ondemand,
+        min if min == max => Manager::Static,
+        _ => Manager::Dynamic,
+    };
+    let page = |path: &String| StatusPage { path: path.clone(), manager, workers_max: max, since, before };
+    config.status_path.as_ref().map(page)
 }

@@ -7,9 +7,9 @@ use steadfast_config::machine::fallback_body;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::{PoolId, RequestKey, WorkerId};
 use steadfast_policy::time::Instant;
-use steadfast_proto::front::{Listener, ToFront};
+use steadfast_proto::front::{Life, Listener, ToFront};
 
-use crate::clock::millis;
+use crate::clock::{millis, unix};
 use crate::events::kind::Kind;
 use crate::front::judge;
 use crate::front::settings;
@@ -130,6 +130,8 @@ pub(crate) fn pool(shell: &mut Shell, id: PoolId) {
         listeners.push(Listener { id: socket.front_id(), protocol, address: socket.address() });
     }
     let mut message = settings::pool(id, &pool.plan.config, listeners);
+    let since = unix(shell.clock.wall(pool.since));
+    message.status = settings::status(&pool.plan.config, since, pool.queue.figures());
     match fallback_body(&pool.plan.config.fallback) {
         Ok(None) => {}
         Ok(Some(file)) => {
@@ -152,7 +154,7 @@ pub(crate) fn pool_gone(shell: &mut Shell, id: PoolId) {
 
 /// Gives a worker to the front that runs, with all that was ordered for it before.
 pub(crate) fn offer(shell: &mut Shell, id: WorkerId) {
-    let life = shell.front.serving();
+    let serving = shell.front.serving();
     let old = shell.front.old.as_ref().map_or(0, |old| old.number);
     let Some(worker) = shell.workers.get_mut(id) else {
         return;
@@ -165,15 +167,17 @@ pub(crate) fn offer(shell: &mut Shell, id: WorkerId) {
     if old != 0 && queued.life == old {
         return;
     }
-    if life == 0 || queued.life == life || queued.is_leaving || queued.adopt_by.is_some() {
+    if serving == 0 || queued.life == serving || queued.is_leaving || queued.adopt_by.is_some() {
         return;
     }
-    queued.life = life;
+    queued.life = serving;
     queued.is_connected = false;
     let (stage, path) = (queued.stage, queued.private.path.to_string_lossy().into_owned());
+    let began = unix(shell.clock.wall(worker.started));
+    let life = Life { pid: worker.pid.get(), since: began, served: queued.served_before };
     let pid = queued.private.is_workers_own.then(|| worker.pid.get());
     let concurrency = shell.pools.get(pool).map_or(1, |pool| settings::concurrency(&pool.plan.config));
-    say(shell, &ToFront::WorkerOffered { worker: id.0, pool: pool.0, path, concurrency, pid }, Vec::new());
+    say(shell, &ToFront::WorkerOffered { worker: id.0, pool: pool.0, path, concurrency, pid, life }, Vec::new());
     match stage {
         Stage::Offered => {}
         Stage::Verify => say(shell, &ToFront::WorkerVerify { worker: id.0 }, Vec::new()),
