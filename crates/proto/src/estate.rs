@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::front::{Histogram, Requests};
+use crate::front::{Figures, Histogram, Requests};
 
 /// Of this document.
 pub const VERSION: u32 = 1;
@@ -116,8 +116,10 @@ pub struct Pool {
     pub sockets: Vec<Public>,
     /// What its generation is made of; `None` while it is stopped.
     pub generation: Option<Generation>,
-    /// The most that ever waited.
-    pub peak: u32,
+    /// When it began.
+    pub since: u64,
+    /// What its status page counts.
+    pub figures: Figures,
     /// All requests by their ends.
     pub requests: Requests,
     /// How long they took.
@@ -417,7 +419,8 @@ mod tests {
             name: "site".into(),
             sockets: vec![Public { id: 1, entry: 0, renewed: 0, socket: socket(11) }],
             generation: Some(Generation { id: 1, pins: Ok(pins) }),
-            peak: 0,
+            since: 5,
+            figures: Figures { slow: 6, ..Figures::default() },
             requests: Requests::default(),
             duration: Histogram::default(),
             wait: Histogram::default(),

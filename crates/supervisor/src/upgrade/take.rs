@@ -14,6 +14,7 @@ use steadfast_policy::policy::Policy;
 use steadfast_policy::record;
 use steadfast_policy::time::Instant;
 use steadfast_proto::estate::{self, Estate};
+use steadfast_proto::front::Figures;
 
 use crate::cgroups::Cgroups;
 use crate::children::{Pid, ended};
@@ -151,7 +152,7 @@ pub(crate) fn everybody(shell: &mut Shell, estate: &Estate, plans: Vec<Plan>) ->
 fn pool(shell: &mut Shell, left: &estate::Pool, plan: Plan) -> Result<(), String> {
     sockets::watch(shell, &plan.sockets);
     let id = PoolId(left.id);
-    let mut pool = Pool::new(id, plan.clone());
+    let mut pool = Pool::new(id, plan.clone(), Instant::from_nanos(left.since));
     if let Some(generation) = &left.generation {
         let pins = match &generation.pins {
             Ok(pins) => {
@@ -163,7 +164,9 @@ fn pool(shell: &mut Shell, left: &estate::Pool, plan: Plan) -> Result<(), String
         pool.generations.insert(GenerationId(generation.id), Generation { plan, pins });
     }
     let queue = &mut pool.queue;
-    (queue.peak, queue.requests, queue.has_fallback) = (left.peak, left.requests, left.has_fallback);
+    let Figures { accepted: _, waiting_max, busy_max, full, slow } = left.figures;
+    (queue.peak, queue.busy_max, queue.full, queue.slow) = (waiting_max, busy_max, full, slow);
+    (queue.requests, queue.has_fallback) = (left.requests, left.has_fallback);
     (queue.duration, queue.wait) = (left.duration.clone(), left.wait.clone());
     for (key, until, line) in &left.suspects {
         let key = RequestKey(*key);
