@@ -190,8 +190,8 @@ fn read_sockets(pool: &mut Pool, table: &Table<'_>, findings: &mut Findings) {
     pool.allowed_clients = table.list("allowed-clients", "[\"127.0.0.1\"]", clients, findings).unwrap_or_default();
     let passes = choice(
         "pass",
-        &[("stdin", Pass::Stdin), ("listen-fds", Pass::ListenFds)],
-        &[("server-starter", "write `pass = \"stdin\"` or `pass = \"listen-fds\"`")],
+        &[("stdin", Pass::Stdin), ("listen-fds", Pass::ListenFds), ("server-starter", Pass::ServerStarter)],
+        &[],
     );
     pool.pass = table.get("pass", passes, findings).unwrap_or(pool.pass);
     if let Some(socket) = table.table("socket", findings) {

@@ -15,6 +15,9 @@ pub(crate) fn check(config: &Config, findings: &mut Findings) {
             check_queue(pool, &path, findings);
         }
         check_launch(pool, &path, findings);
+        if pool.pass == Pass::ServerStarter && !findings.is_broken(&format!("{path}.pass")) {
+            check_starter(pool, &path, findings);
+        }
         check_verify(pool, &path, findings);
         check_breaker(&pool.breaker, &path, findings);
         check_codes(pool, &path, findings);
@@ -60,6 +63,43 @@ fn check_launch(pool: &Pool, path: &str, findings: &mut Findings) {
     }
 }
 
+/// What knows Server::Starter speaks HTTP and manages workers of its own: the front cannot speak with it, and only a request
+/// shows whether those workers live.
+fn check_starter(pool: &Pool, path: &str, findings: &mut Findings) {
+    let pass = format!("{path}.pass");
+    if pool.mode == Mode::Queue && !findings.is_broken(&format!("{path}.mode")) {
+        findings.error(
+            &pass,
+            "programs that know Server::Starter speak HTTP, and the front speaks FastCGI with workers",
+            Some("add `mode = \"direct\"`: there the program itself accepts".into()),
+        );
+        return;
+    }
+    if pool.kind == Kind::Cgi && !findings.is_broken(&format!("{path}.type")) {
+        findings.error(
+            &pass,
+            "a CGI program is run by a worker of ours, which finds its socket on fd 0",
+            Some("leave `pass` out".into()),
+        );
+        return;
+    }
+    if pool.verify.is_none() && !findings.is_broken(&format!("{path}.verify")) {
+        findings.error(
+            &pass,
+            "such a program starts workers of its own, and waits while they die: only a verify request shows whether they live",
+            Some(format!("add `[{path}.verify]` with `request = \"GET /\"`")),
+        );
+    }
+    let clients = format!("{path}.allowed-clients");
+    if !pool.allowed_clients.is_empty() && !findings.is_broken(&clients) {
+        findings.error(
+            &clients,
+            "`allowed-clients` is told to programs that speak FastCGI; this one speaks HTTP, and would let everybody in",
+            Some("remove it, and let a firewall or the program itself see to it".into()),
+        );
+    }
+}
+
 fn check_sockets(pool: &Pool, path: &str, is_typed: bool, findings: &mut Findings) {
     let listen = format!("{path}.listen");
     let clients = format!("{path}.allowed-clients");
@@ -92,6 +132,7 @@ fn check_sockets(pool: &Pool, path: &str, is_typed: bool, findings: &mut Finding
     for (index, address) in pool.listen.iter().enumerate() {
         if let Listen::Tcp(address) = address
             && !address.ip().to_canonical().is_loopback()
+            && pool.pass != Pass::ServerStarter
             && pool.allowed_clients.is_empty()
             && !findings.is_broken(&clients)
         {
@@ -110,6 +151,7 @@ fn check_sockets(pool: &Pool, path: &str, is_typed: bool, findings: &mut Finding
     for (index, address) in pool.listen.iter().enumerate() {
         if let Listen::Http(address) = address
             && pool.mode == Mode::Direct
+            && pool.pass != Pass::ServerStarter
         {
             let hint = if is_typed { "leave --mode direct out" } else { "leave `mode = \"direct\"` out" };
             findings.error(

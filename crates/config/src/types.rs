@@ -218,6 +218,8 @@ pub enum Pass {
     Stdin,
     /// sd_listen_fds(3): fds from 3, `LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`.
     ListenFds,
+    /// Server::Starter's: fds from 3, `SERVER_STARTER_PORT`. Direct mode only; HTTP is spoken there.
+    ServerStarter,
 }
 
 /// `workers = …`.

@@ -514,7 +514,7 @@ fn keys_of_queue_mode_say_so() {
     assert_eq!(verified.map(|verify| verify.every), Some(Every::Generation));
     let message = error(&format!("{verify}\nevery = \"each\""));
     assert!(message.starts_with("in direct mode a worker serves from its first moment"), "{message}");
-    for lines in ["notify = true", "pass = \"server-starter\"", "[ops]"] {
+    for lines in ["notify = true", "[ops]"] {
         assert!(error(&pool_with(lines)).contains("not in this version"), "{lines}");
         assert!(error(&queue_with(lines)).contains("not in this version"), "{lines}");
     }

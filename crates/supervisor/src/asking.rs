@@ -4,8 +4,10 @@
 //! The supervisor connects, looks whose socket it has found, and hands the connection over as the child's stdin.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -18,15 +20,19 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::children::{Ended, Kill, Nofile, ended, reap, signal, signal_group};
 use crate::environment::Environment;
+use crate::nest::Nest;
 use crate::output::Turn;
 use crate::poller::{Interest, Token};
 use crate::relay;
 use crate::shell::Shell;
 use crate::spawn::{Credentials, Directory, Pass, Spawned, WorkerSpec, spawn};
 use crate::sys;
+use crate::timers::Timer;
 use crate::voice::{Pipe, Speaker, Word};
 use crate::workers::Asker;
 
+/// Between two looks at a trial worker's own workers: shorter than the life of one that dies at its start.
+const LOOKS: Duration = Duration::from_millis(8);
 /// Its pipes are read so often at its end (64 KiB each).
 const LAST_READS: usize = 4;
 
@@ -41,33 +47,75 @@ fn try_begin(shell: &mut Shell, id: WorkerId) -> Result<(), String> {
     let worker = shell.workers.get(id).ok_or("the worker is gone")?;
     let private = worker.trial.as_ref().ok_or("the worker has no socket of its own")?;
     let maker = if private.is_workers_own { worker.pid.get() } else { shell.host.pid };
+    let place = private.loopback.map_or(Place::Unix(&private.path, maker), Place::Http);
     let pool = shell.pools.get(worker.pool).ok_or("the pool is gone")?;
     let plan = pool.plan_of(worker.generation);
     let own = shell.front.program.as_ref().map(AsFd::as_fd);
-    let spawned = ask(&plan.config, plan.launch.credentials(), &private.path, maker, own)?;
+    let spawned = ask(&plan.config, plan.launch.credentials(), place, own)?;
     if let Err(errno) = shell.poller.add(&spawned.pidfd, Token::Asker(id), Interest::Read) {
         // Its group's leader is unreaped.
         let _ = signal_group(spawned.pid, Kill::Kill);
         return Err(format!("cannot watch the process that asks it: {}", std::io::Error::from(errno)));
     }
-    let asker = Asker { pid: spawned.pid, pidfd: spawned.pidfd, stderr: Pipe::new(spawned.stderr) };
+    let is_nest = private_is_http(shell, id);
+    let (stderr, nest) = (Pipe::new(spawned.stderr), Nest::default());
+    let asker = Asker { pid: spawned.pid, pidfd: spawned.pidfd, stderr, nest };
     shell.askers.insert(id, asker);
+    if is_nest {
+        shell.timers.set(Timer::Nest(id), shell.clock.now());
+    }
     Ok(())
 }
 
-/// Starts the child that asks whoever listens at `path`, where the process `maker` must have made the socket. `own` is our
+/// Whether it manages workers of its own.
+fn private_is_http(shell: &Shell, id: WorkerId) -> bool {
+    let trial = shell.workers.get(id).and_then(|worker| worker.trial.as_ref());
+    trial.is_some_and(|private| private.loopback.is_some())
+}
+
+/// A look at the workers that a trial worker has started itself. When they die instead of answering, nobody waits on.
+pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get_mut(id) else { return };
+    let Some(asker) = shell.askers.get_mut(&id) else { return };
+    let Some(children) = shell.procfs.children(worker.pid) else { return };
+    let Some(gone) = asker.nest.look(&children) else {
+        let at = shell.clock.now().after(LOOKS);
+        return shell.timers.set(Timer::Nest(id), at);
+    };
+    let message = format!(
+        "it starts workers of its own, and {gone} of them have died before one had answered: what they said is on its \
+         stderr; start it by hand to see more"
+    );
+    worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
+    cancel(shell, id);
+}
+
+/// Where a worker is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// FastCGI, at this path, where this process must have made the socket.
+    Unix(&'a Path, u32),
+    /// HTTP.
+    Http(SocketAddr),
+}
+
+/// Starts the child that asks whoever listens there. `own` is our
 /// own program. It says on stderr what the application wrote there, and then why the answer is not good; its code is 0
 /// when it is. The error is for people.
 pub(crate) fn ask(
     config: &Pool,
     credentials: Option<&Credentials>,
-    path: &Path,
-    maker: u32,
+    place: Place<'_>,
     own: Option<BorrowedFd<'_>>,
 ) -> Result<Spawned, String> {
-    let arguments = arguments(config).ok_or("the pool has no verify request")?;
+    let arguments = arguments(config, place).ok_or("the pool has no verify request")?;
     let user = credentials.map_or_else(|| rustix::process::geteuid().as_raw(), |credentials| credentials.uid);
-    let connection = dial(path, maker, user).map_err(|why| format!("it took no connection: {why}"))?;
+    let connection = match place {
+        Place::Unix(path, maker) => {
+            Some(dial(path, maker, user).map_err(|why| format!("it took no connection: {why}"))?)
+        }
+        Place::Http(_) => None,
+    };
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let spec = WorkerSpec {
         program: Path::new("/proc/self/exe"),
@@ -79,7 +127,7 @@ pub(crate) fn ask(
         umask: Some(0o077),
         rlimits: &[],
         nofile: Nofile { soft_before: maximum, hard: maximum },
-        pass: Pass::Stdin(connection.as_fd()),
+        pass: connection.as_ref().map_or(Pass::Nothing, |connection| Pass::Stdin(connection.as_fd())),
         link: None,
         group: None,
     };
@@ -115,15 +163,23 @@ fn dial(path: &Path, maker: u32, user: u32) -> Result<OwnedFd, String> {
 }
 
 /// The words of `steadfast ping --verify` for a pool, `None` when it has no verify request.
-fn arguments(pool: &Pool) -> Option<Vec<OsString>> {
+fn arguments(pool: &Pool, place: Place<'_>) -> Option<Vec<OsString>> {
     let verify = pool.verify.as_ref()?;
-    let mut words: Vec<OsString> = ["steadfast", "ping", "--verify", "-", &verify.uri].map(OsString::from).into();
+    let address = match place {
+        Place::Unix(..) => "-".to_owned(),
+        Place::Http(address) => format!("http://{address}"),
+    };
+    let mut words: Vec<OsString> = ["steadfast", "ping", "--verify", &address, &verify.uri].map(OsString::from).into();
     let mut option = |name: &str, value: &str| words.push(format!("--{name}={value}").into());
     option("method", &verify.method);
     option("timeout", &format!("{}ms", verify.timeout.as_millis()));
     option("expect-status", &verify.status.to_string());
     if !verify.body.is_empty() {
         option("expect-body", &verify.body);
+    }
+    if matches!(place, Place::Http(_)) {
+        option("header", "User-Agent: steadfast-verify");
+        return Some(words);
     }
     // As the front asks in queue mode.
     let own = [("SCRIPT_NAME", ""), ("HTTP_HOST", "localhost"), ("HTTP_USER_AGENT", "steadfast-verify")];
@@ -143,6 +199,7 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
         shell.askers.insert(id, asker);
         return;
     }
+    shell.timers.clear(Timer::Nest(id));
     let mut lines = Vec::new();
     let now = shell.now.as_nanos();
     if let Some(fd) = &asker.stderr.fd {

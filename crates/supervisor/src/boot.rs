@@ -2,6 +2,7 @@
 //! that runs.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use steadfast_config::load::Loaded;
-use steadfast_config::types::{Config, Pool, Verify};
+use steadfast_config::types::{Config, Pass, Pool, Verify};
 use steadfast_proto::link::{Decoder, FromWorker, Role};
 
-use crate::asking;
+use crate::asking::{self, Place};
 use crate::children::{Ended, Kill, raise_nofile, reap, signal, signal_group};
+use crate::front::private::bind_loopback;
 use crate::front::process;
 use crate::launch::Launch;
 use crate::listener::{Listener, UnixSpec};
@@ -95,6 +97,10 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
     let pins = launch.pin(pool)?;
     let mut listeners = Vec::new();
     for number in 0..launch.sockets() {
+        if pool.pass == Pass::ServerStarter {
+            listeners.push(bind_loopback().map_err(|error| error.to_string())?);
+            continue;
+        }
         let path = private.0.join(format!("{}-{number}", pool.name));
         let spec = UnixSpec { path, mode: 0o600, uid: None, gid: None, backlog: 8 };
         listeners.push(Listener::bind_unix(&spec).map_err(|error| error.to_string())?);
@@ -105,6 +111,7 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
         launch.start(&pins, &execute, &sockets, raise_nofile(), Role::Worker, None).map_err(|error| error.message())?;
     Ok(Trial {
         spawned,
+        loopback: listeners.first().and_then(Listener::local_address),
         socket: private.0.join(format!("{}-0", pool.name)),
         credentials: launch.credentials().cloned(),
         lines: Lines::new(),
@@ -122,6 +129,8 @@ struct Trial {
     spawned: Spawned,
     /// Where it listens.
     socket: PathBuf,
+    /// The same, when that is no path.
+    loopback: Option<SocketAddr>,
     /// Who it is; `None` is who we are.
     credentials: Option<Credentials>,
     lines: Lines,
@@ -177,7 +186,8 @@ impl Trial {
     fn verify(&mut self, pool: &Pool, verify: &Verify) -> Result<(), String> {
         let own = process::own_program();
         let own = own.as_ref().map(AsFd::as_fd);
-        let asker = asking::ask(pool, self.credentials.as_ref(), &self.socket, std::process::id(), own)?;
+        let place = self.loopback.map_or(Place::Unix(&self.socket, std::process::id()), Place::Http);
+        let asker = asking::ask(pool, self.credentials.as_ref(), place, own)?;
         let began = Instant::now();
         let mut lines = Lines::new();
         let mut said = Vec::new();

@@ -50,7 +50,7 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.remove(id) else {
         return;
     };
-    for timer in [Timer::Probe(id), Timer::Drain(id), Timer::Output(speaker), Timer::Adopt(id)] {
+    for timer in [Timer::Probe(id), Timer::Nest(id), Timer::Drain(id), Timer::Output(speaker), Timer::Adopt(id)] {
         shell.timers.clear(timer);
     }
     if let Some(pool) = shell.pools.get_mut(worker.pool) {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use crate::users::User;
 
 /// Set by us at each start, or never passed: PHP_FCGI_CHILDREN would make php-cgi a manager of its own.
-const OURS: [&str; 7] = [
+const OURS: [&str; 9] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -14,6 +14,8 @@ const OURS: [&str; 7] = [
     "STEADFAST_LINK",
     "STEADFAST_ROLE",
     "PHP_FCGI_CHILDREN",
+    "SERVER_STARTER_PORT",
+    "SERVER_STARTER_GENERATION",
 ];
 
 /// Variables in the order in which they were set; a name stands once.

@@ -260,5 +260,5 @@ fn private(
     // Of one that is dead by now nothing is needed; where the kernel does not let us look, its word must do.
     let socket = pidfd_getfd(pidfd.as_fd(), 0, PidfdGetfdFlags::empty());
     let inode = socket.and_then(rustix::fs::fstat).map_or(0, |stat| stat.st_ino);
-    Some(Private { path: shell.halls.socket(&config.name, worker, user), inode, is_workers_own: true })
+    Some(Private { path: shell.halls.socket(&config.name, worker, user), inode, is_workers_own: true, loopback: None })
 }

@@ -1,9 +1,11 @@
 //! How the workers of a pool are started: what of it can be settled once, when the configuration is read.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::net::SocketAddrUnix;
 use steadfast_config::machine::{UserIds, WORKER_PATH, find_program, pool_directory};
 use steadfast_config::types::{Config, Kind, Listen, Pass as PassBy, Pool};
 use steadfast_proto::link::Role;
@@ -130,10 +132,12 @@ impl Launch {
         group: Option<BorrowedFd<'_>>,
     ) -> Result<Spawned, SpawnError> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let ports = if self.pass == PassBy::ServerStarter { starter_ports(sockets) } else { String::new() };
         let pass = match (self.pass, sockets) {
             (PassBy::Stdin, [socket, ..]) => Pass::Stdin(*socket),
             (PassBy::Stdin, []) => Pass::Nothing,
             (PassBy::ListenFds, _) => Pass::ListenFds { fds: sockets, names: &names },
+            (PassBy::ServerStarter, _) => Pass::ServerStarter { fds: sockets, ports: &ports },
         };
         let (program, executable) = match execute {
             Execute::Path(path) => (*path, None),
@@ -154,6 +158,22 @@ impl Launch {
             group,
         })
     }
+}
+
+/// `HOST:PORT=FD` or `PATH=FD` for each socket, as Server::Starter says where they are; the first is fd 3.
+fn starter_ports(sockets: &[BorrowedFd<'_>]) -> String {
+    let named = sockets.iter().zip(3..).filter_map(|(socket, fd)| {
+        let name = rustix::net::getsockname(socket).ok()?;
+        let place = match SocketAddr::try_from(name.clone()) {
+            Ok(address) => address.to_string(),
+            Err(_) => {
+                let path = SocketAddrUnix::try_from(name).ok()?;
+                String::from_utf8_lossy(path.path()?.to_bytes()).into_owned()
+            }
+        };
+        Some(format!("{place}={fd}"))
+    });
+    named.collect::<Vec<String>>().join(";")
 }
 
 /// Owner and group of the pool's unix sockets: as configured, else the pool's user and group.

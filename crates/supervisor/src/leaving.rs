@@ -13,6 +13,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 
+use steadfast_config::types::Pass;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 use steadfast_proto::link::ToWorker;
@@ -115,9 +116,26 @@ fn drained(shell: &mut Shell, id: WorkerId, leave: Leave) {
     shell.facts.push_back(Fact::WorkerDrained { worker: id });
 }
 
-/// SIGTERM; what we stopped goes on, with the TERM before it.
+/// SIGTERM; what we stopped goes on, with the TERM before it. Starman ends its workers at once on TERM, with what they have
+/// in hand, and lets them finish on QUIT: a manager that was started as Server::Starter does, and that catches QUIT, gets
+/// that, once.
 pub(crate) fn terminate(shell: &mut Shell, id: WorkerId) {
-    send(shell, id, Kill::Term);
+    if !is_manager(shell, id) {
+        return send(shell, id, Kill::Term);
+    }
+    if let Some(worker) = shell.workers.get_mut(id)
+        && !std::mem::replace(&mut worker.has_quit, true)
+    {
+        send(shell, id, Kill::Quit);
+    }
+}
+
+/// Whether it has workers of its own that it lets finish. A trial serves nobody, and needs no time.
+fn is_manager(shell: &mut Shell, id: WorkerId) -> bool {
+    let Some(worker) = shell.workers.get(id).filter(|worker| worker.trial.is_none()) else { return false };
+    let pool = shell.pools.get(worker.pool);
+    let pass = pool.map(|pool| pool.plan_of(worker.generation).config.pass);
+    pass == Some(Pass::ServerStarter) && shell.procfs.catches_quit(worker.pid) == Some(true)
 }
 
 /// SIGKILL to the worker and its process group, and to all in its control group. The worker is unreaped, so its pid and its

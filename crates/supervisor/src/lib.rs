@@ -31,6 +31,7 @@ pub mod listener;
 mod lookout;
 mod manager;
 mod memory;
+mod nest;
 mod notify;
 mod oom;
 mod orders;

@@ -127,9 +127,24 @@ impl Procfs {
 
     /// Whether it has a handler for SIGTERM.
     pub fn catches_term(&mut self, pid: Pid) -> Option<bool> {
+        self.catches(pid, libc::SIGTERM)
+    }
+
+    /// Whether it has a handler for SIGQUIT.
+    pub fn catches_quit(&mut self, pid: Pid) -> Option<bool> {
+        self.catches(pid, libc::SIGQUIT)
+    }
+
+    fn catches(&mut self, pid: Pid, signal: i32) -> Option<bool> {
         let text = self.read(pid, "status")?;
         let mask = u64::from_str_radix(text_of(text, b"SigCgt:")?, 16).ok()?;
-        Some(mask & (1 << (libc::SIGTERM - 1)) != 0)
+        Some(mask & (1 << (signal - 1)) != 0)
+    }
+
+    /// The children of its main thread.
+    pub fn children(&mut self, pid: Pid) -> Option<Vec<u32>> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        Some(text.split_whitespace().filter_map(|child| child.parse().ok()).collect())
     }
 
     /// Its parent now.

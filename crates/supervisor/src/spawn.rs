@@ -85,6 +85,13 @@ pub enum Pass<'a> {
         /// Their names, as many; a `:` in one is refused.
         names: &'a [&'a str],
     },
+    /// As fds from 3 on, as Server::Starter does; stdin is /dev/null.
+    ServerStarter {
+        /// The sockets.
+        fds: &'a [BorrowedFd<'a>],
+        /// `SERVER_STARTER_PORT`.
+        ports: &'a str,
+    },
     /// None; stdin is /dev/null.
     Nothing,
     /// None, but this one as fd 3: the front's channel. stdin is /dev/null.
@@ -220,7 +227,7 @@ impl Ends {
     fn new(spec: &WorkerSpec<'_>) -> io::Result<Ends> {
         let stdin = match spec.pass {
             Pass::Stdin(_) => None,
-            Pass::ListenFds { .. } | Pass::Nothing | Pass::Channel(_) => {
+            Pass::ListenFds { .. } | Pass::ServerStarter { .. } | Pass::Nothing | Pass::Channel(_) => {
                 Some(rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
             }
         };
@@ -243,7 +250,7 @@ impl Ends {
         };
         let mut inherited: Vec<_> = stdin.into_iter().collect();
         inherited.extend([self.stdout.1.as_fd(), self.stderr.1.as_fd()]);
-        if let Pass::ListenFds { fds, .. } = pass {
+        if let Pass::ListenFds { fds, .. } | Pass::ServerStarter { fds, .. } = pass {
             inherited.extend_from_slice(fds);
         }
         if let Pass::Channel(fd) = pass {
@@ -289,6 +296,10 @@ fn image(spec: &WorkerSpec<'_>, inherited: &[BorrowedFd<'_>]) -> Option<Image> {
         set("LISTEN_FDS", &fds.len().to_string())?;
         set("LISTEN_FDNAMES", &names.join(":"))?;
         listens = true;
+    }
+    if let Pass::ServerStarter { ports, .. } = spec.pass {
+        set("SERVER_STARTER_PORT", ports)?;
+        set("SERVER_STARTER_GENERATION", "1")?;
     }
     if let Some(role) = spec.link {
         set("STEADFAST_LINK", &inherited.len().checked_sub(1)?.to_string())?;

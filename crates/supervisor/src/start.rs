@@ -3,13 +3,14 @@
 use std::cell::Ref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use steadfast_config::types::Pass;
 use steadfast_policy::event::{Event as Fact, Files, SpawnFault};
 use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
 use steadfast_proto::link::Role;
 
 use crate::children::kill_with_group;
 use crate::containment;
-use crate::front::private::Private;
+use crate::front::private::{Private, bind_loopback};
 use crate::front::{settings, tell};
 use crate::listener::Listener;
 use crate::manager;
@@ -158,8 +159,11 @@ fn bind(shell: &Shell, seat: Seat) -> Result<Given, Failed> {
     let Some(plan) = made_of.map(|generation| &generation.plan).filter(is_private) else {
         return Ok(Given::Public);
     };
-    let bound = shell.front.rooms.bind(&plan.config.name, seat.worker, plan.launch.user());
     let host = |message: String| Failed { message, fault: SpawnFault::Host, files: Files::Noted };
+    if plan.config.pass == Pass::ServerStarter {
+        return bind_loopback().map(Given::Private).map_err(|error| host(error.to_string()));
+    }
+    let bound = shell.front.rooms.bind(&plan.config.name, seat.worker, plan.launch.user());
     bound.map(Given::Private).map_err(|error| host(error.to_string()))
 }
 
@@ -248,6 +252,7 @@ fn register(shell: &mut Shell, new: Newcomer, spawned: Spawned, private: Option<
         was_in_hand: false,
         text: None,
         trial,
+        has_quit: false,
         queued: private.map(Queued::new),
     });
     if let Some(pool) = shell.pools.get_mut(new.pool) {

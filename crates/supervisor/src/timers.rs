@@ -12,6 +12,8 @@ use crate::voice::Speaker;
 pub(crate) enum Timer {
     /// Look whether the worker is ready.
     Probe(WorkerId),
+    /// Look at the workers that a trial worker has started itself.
+    Nest(WorkerId),
     /// Look whether the draining worker has anything in hand.
     Drain(WorkerId),
     /// Hear the process's output again, which was too much.

@@ -297,6 +297,7 @@ impl Supervisor {
             let shell = &mut self.shell;
             match timer {
                 Timer::Probe(worker) => readiness::look(shell, worker),
+                Timer::Nest(worker) => asking::look(shell, worker),
                 Timer::Drain(worker) => leaving::look(shell, worker),
                 Timer::Output(worker) => relay::rested(shell, worker),
                 Timer::ZygoteLeave(id) => zygote::overstays(shell, id),

@@ -10,6 +10,7 @@ use steadfast_policy::time::Instant;
 
 use crate::children::Pid;
 use crate::front::private::Private;
+use crate::nest::Nest;
 use crate::procfs::Io;
 use crate::voice::{Pipe, Voice};
 
@@ -49,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) text: Option<String>,
     /// Its socket, when it is the trial of a direct generation: it serves nobody.
     pub(crate) trial: Option<Private>,
+    /// It was sent SIGQUIT, by which it leaves when its own workers have finished.
+    pub(crate) has_quit: bool,
     /// What the front has to do with it; `None` in direct mode.
     pub(crate) queued: Option<Queued>,
 }
@@ -133,6 +136,8 @@ pub(crate) struct Asker {
     pub(crate) pidfd: OwnedFd,
     /// What it says there: what the application wrote to FastCGI's stderr, and then its own word.
     pub(crate) stderr: Pipe,
+    /// The workers that the trial worker has started itself, as far as they were seen.
+    pub(crate) nest: Nest,
 }
 
 /// What a worker had read and written at some moment.

@@ -139,7 +139,8 @@ impl Stage {
             was_in_hand: false,
             text: None,
             trial: None,
-            queued: Some(Queued::new(Private { path, inode: 1, is_workers_own: false })),
+            has_quit: false,
+            queued: Some(Queued::new(Private { path, inode: 1, is_workers_own: false, loopback: None })),
         });
         let pool = self.shell.pools.get_mut(POOL).expect("it is there");
         pool.members.insert(WorkerId(id));

@@ -5,6 +5,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -115,6 +116,12 @@ impl Rooms {
     }
 }
 
+/// A socket on loopback, at any free port, for a program that serves HTTP over TCP only (Starman does). Everybody on this
+/// machine may connect to it while its worker lives, so it is for trials only.
+pub(crate) fn bind_loopback() -> Result<Listener, ListenError> {
+    Listener::bind_tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), BACKLOG)
+}
+
 /// A worker's socket after the supervisor has closed its own copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Private {
@@ -124,18 +131,26 @@ pub(crate) struct Private {
     pub(crate) inode: u64,
     /// The worker has bound it, where its pool's user may put anything: the front looks whether it is the worker's.
     pub(crate) is_workers_own: bool,
+    /// Where it listens on this machine's loopback instead, and has no path.
+    pub(crate) loopback: Option<SocketAddr>,
 }
 
 impl Private {
     /// What is remembered of a socket that the worker has by now.
     pub(crate) fn of(listener: &Listener) -> Option<Private> {
-        let path = listener.socket_path()?.path().to_owned();
-        Some(Private { path, inode: listener.inode(), is_workers_own: false })
+        let loopback = listener.local_address();
+        let path = match loopback {
+            Some(_) => PathBuf::new(),
+            None => listener.socket_path()?.path().to_owned(),
+        };
+        Some(Private { path, inode: listener.inode(), is_workers_own: false, loopback })
     }
 
     /// Nobody is to find it any more.
     pub(crate) fn unlink(&self) {
-        let _gone_already = fs::remove_file(&self.path);
+        if self.loopback.is_none() {
+            let _gone_already = fs::remove_file(&self.path);
+        }
     }
 }
 
