@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -20,7 +19,6 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::children::{Ended, Kill, Nofile, ended, reap, signal, signal_group};
 use crate::environment::Environment;
-use crate::nest::Nest;
 use crate::output::Turn;
 use crate::poller::{Interest, Token};
 use crate::relay;
@@ -31,8 +29,6 @@ use crate::timers::Timer;
 use crate::voice::{Pipe, Speaker, Word};
 use crate::workers::Asker;
 
-/// Between two looks at a trial worker's own workers: shorter than the life of one that dies at its start.
-const LOOKS: Duration = Duration::from_millis(8);
 /// Its pipes are read so often at its end (64 KiB each).
 const LAST_READS: usize = 4;
 
@@ -57,37 +53,9 @@ fn try_begin(shell: &mut Shell, id: WorkerId) -> Result<(), String> {
         let _ = signal_group(spawned.pid, Kill::Kill);
         return Err(format!("cannot watch the process that asks it: {}", std::io::Error::from(errno)));
     }
-    let is_nest = private_is_http(shell, id);
-    let (stderr, nest) = (Pipe::new(spawned.stderr), Nest::default());
-    let asker = Asker { pid: spawned.pid, pidfd: spawned.pidfd, stderr, nest };
+    let asker = Asker { pid: spawned.pid, pidfd: spawned.pidfd, stderr: Pipe::new(spawned.stderr) };
     shell.askers.insert(id, asker);
-    if is_nest {
-        shell.timers.set(Timer::Nest(id), shell.clock.now());
-    }
     Ok(())
-}
-
-/// Whether it manages workers of its own.
-fn private_is_http(shell: &Shell, id: WorkerId) -> bool {
-    let trial = shell.workers.get(id).and_then(|worker| worker.trial.as_ref());
-    trial.is_some_and(|private| private.loopback.is_some())
-}
-
-/// A look at the workers that a trial worker has started itself. When they die instead of answering, nobody waits on.
-pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
-    let Some(worker) = shell.workers.get_mut(id) else { return };
-    let Some(asker) = shell.askers.get_mut(&id) else { return };
-    let Some(children) = shell.procfs.children(worker.pid) else { return };
-    let Some(gone) = asker.nest.look(&children) else {
-        let at = shell.clock.now().after(LOOKS);
-        return shell.timers.set(Timer::Nest(id), at);
-    };
-    let message = format!(
-        "it starts workers of its own, and {gone} of them have died before one had answered: what they said is on its \
-         stderr; start it by hand to see more"
-    );
-    worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
-    cancel(shell, id);
 }
 
 /// Where a worker is asked.

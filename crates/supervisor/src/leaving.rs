@@ -10,7 +10,6 @@
 //! What this cannot see: other threads, and a program that waits for connections in poll(2) or epoll_wait(2). The
 //! latter is never taken for idle, and gets its TERM at the policy's deadline.
 
-use std::fs;
 use std::os::fd::AsFd;
 
 use steadfast_config::types::Pass;
@@ -18,8 +17,10 @@ use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 use steadfast_proto::link::ToWorker;
 
-use crate::children::{Kill, Pid, signal, signal_group};
+use crate::children::{Kill, signal, signal_group};
+use crate::idleness::{Seen, idle_files, is_standing, open_files};
 use crate::links;
+use crate::nest;
 use crate::procfs::Syscall;
 use crate::readiness::interval;
 use crate::shell::Shell;
@@ -39,6 +40,12 @@ pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
         return;
     }
     let (pid, speaks) = (worker.pid, worker.speaks);
+    if !speaks && is_manager(shell, id) {
+        if let Some(worker) = shell.workers.get_mut(id) {
+            worker.leave = Leave::Looking;
+        }
+        return nest::drain(shell, id);
+    }
     if speaks {
         links::say(shell, id, &ToWorker::Drain);
         return drained(shell, id, Leave::Drained);
@@ -161,59 +168,5 @@ fn send(shell: &mut Shell, id: WorkerId, what: Kill) {
     if matches!(was, Leave::Stopping(_) | Leave::Stopped) {
         let _ = signal(worker.pidfd.as_fd(), Kill::Cont);
     }
-}
-
-/// What a look at a worker shows.
-enum Seen {
-    /// The kernel does not tell.
-    Nothing,
-    /// It does not wait in accept.
-    Busy,
-    /// It waits in accept, with these files open.
-    Idle(Vec<Open>),
-}
-
-/// The files count only if they were read while the worker waited in accept: else a request's connection might be taken
-/// for one of them. A thread that has not been switched to between two looks was in the same wait all the time.
-fn idle_files(shell: &mut Shell, pid: Pid) -> Seen {
-    let Some(switches) = switches(pid) else {
-        return Seen::Nothing;
-    };
-    match shell.procfs.syscall(pid) {
-        None => return Seen::Nothing,
-        Some(syscall) if !syscall.is_accepting() => return Seen::Busy,
-        Some(_) => {}
-    }
-    let Some(files) = open_files(pid) else {
-        return Seen::Nothing;
-    };
-    let is_accepting = shell.procfs.syscall(pid).is_some_and(Syscall::is_accepting);
-    let is_same = self::switches(pid) == Some(switches);
-    if is_same && is_accepting { Seen::Idle(files) } else { Seen::Busy }
-}
-
-/// How often its main thread has been switched from, as the kernel counts (proc(5), `status`).
-fn switches(pid: Pid) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.find("voluntary_ctxt_switches").map(|at| status[at..].to_owned())
-}
-
-/// What it has open, sorted; `None` when the kernel does not tell. A socket's name has its inode, so that two
-/// connections are never taken for each other.
-fn open_files(pid: Pid) -> Option<Vec<Open>> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let mut files: Vec<Open> = entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            Some((entry.file_name(), fs::read_link(entry.path()).ok()?))
-        })
-        .collect();
-    files.sort_unstable();
-    Some(files)
-}
-
-/// Whether it stands still by a stop signal (proc(5), `stat`: the state follows the last parenthesis).
-fn is_standing(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    nest::release(shell, id);
 }

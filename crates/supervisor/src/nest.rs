@@ -1,41 +1,175 @@
-//! Decides when the workers that a worker has started itself die in a row (Starman's master starts them again for ever).
+//! Looks at the workers that a manager among our workers has started itself (Starman's master), while it stands still.
 //!
-//! They are not our children, so that their ends are not told. But who was there at one look and is not at the next has gone.
+//! They are not our children: nobody tells how they end, and the manager starts others at once, for ever. But a manager that
+//! is stopped starts nobody, and reaps nobody: those who have died stay to be seen, and no pid changes its owner.
+//!
+//! *A trial* is stopped as soon as it has started somebody. They load the application and answer the verify request without it;
+//! when all of them have died, the generation is broken, and not one more was started.
+//!
+//! *A manager that leaves* is stopped, too. Each of its workers that waits in accept(2) is stopped, and looked at while it
+//! stands still: a stopped accept cannot return. Then HUP is made pending, on which it leaves before it takes anything more.
+//! (By itself it loses what it has just accepted when its manager's HUP comes in that moment.) The manager goes on when all have
+//! gone, and gets its QUIT before.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
-/// One may have had its reasons.
-const GONE_MAX: u32 = 2;
+use rustix::process::{Signal, kill_process};
+use steadfast_policy::event::Event as Fact;
+use steadfast_policy::ids::WorkerId;
 
-/// A worker's own workers.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Nest {
-    seen: BTreeSet<u32>,
-    gone: u32,
+use crate::asking;
+use crate::children::{Kill, Pid, signal};
+use crate::idleness::{Seen, idle_files, open_files};
+use crate::links;
+use crate::procfs::Syscall;
+use crate::shell::Shell;
+use crate::timers::Timer;
+use crate::voice::Word;
+use crate::workers::Step;
+
+/// Between two looks at a trial: shorter than the life of a worker that dies at its start.
+const TRIAL: Duration = Duration::from_millis(8);
+/// Between two looks at who leaves.
+const LEAVING: Duration = Duration::from_millis(1);
+/// The same while all are busy.
+const BUSY: Duration = Duration::from_millis(8);
+/// Whoever was sent HUP has gone after so many looks, or does not know what it means.
+const LOOKS_MAX: u32 = 2000;
+
+/// Begins to let its workers leave. The answer is `WorkerDrained`.
+pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get_mut(id) else { return };
+    worker.looks = 0;
+    worker.held.get_or_insert_default();
+    let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
+    again(shell, id, LEAVING);
 }
 
-impl Nest {
-    /// Those that there are now. How many have gone, when that is too many.
-    pub(crate) fn look(&mut self, children: &[u32]) -> Option<u32> {
-        let now: BTreeSet<u32> = children.iter().copied().collect();
-        let gone = self.seen.difference(&now).count();
-        self.gone = self.gone.saturating_add(u32::try_from(gone).unwrap_or(u32::MAX));
-        self.seen = now;
-        (self.gone >= GONE_MAX).then_some(self.gone)
+/// A trial that has started workers of its own stands still from now on, while it is asked its verify request.
+pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
+    let trial = shell.workers.get(id).and_then(|worker| worker.trial.as_ref());
+    if trial.is_some_and(|private| private.loopback.is_some()) {
+        look(shell, id);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A look.
+pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get(id) else { return };
+    let pid = worker.pid;
+    if worker.trial.is_some() { look_at_trial(shell, id, pid) } else { look_at_leaving(shell, id, pid) }
+}
 
-    #[test]
-    fn whoever_lives_is_not_counted_and_whoever_has_gone_is_counted_once() {
-        let mut nest = Nest::default();
-        assert_eq!(nest.look(&[]), None);
-        assert_eq!(nest.look(&[1, 2]), None);
-        assert_eq!(nest.look(&[2, 3]), None, "one may go");
-        assert_eq!(nest.look(&[2, 3]), None, "it is counted once");
-        assert_eq!(nest.look(&[4, 5]), Some(3));
+fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
+    let Some(children) = children(pid) else { return };
+    let Some(worker) = shell.workers.get_mut(id) else { return };
+    if worker.held.is_none() {
+        if !children.is_empty() {
+            worker.held = Some(BTreeMap::new());
+            let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
+        }
+        return again(shell, id, TRIAL);
     }
+    if children.is_empty() || !children.iter().all(|child| state(*child) == Some('Z')) {
+        return again(shell, id, TRIAL);
+    }
+    let gone = children.len();
+    let message = format!("it starts workers of its own, and all {gone} have died before they had answered");
+    worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
+    asking::cancel(shell, id);
+    links::broken(shell, id);
+}
+
+fn look_at_leaving(shell: &mut Shell, id: WorkerId, pid: Pid) {
+    if state(pid.get()) != Some('T') {
+        return again(shell, id, LEAVING);
+    }
+    let Some(children) = children(pid) else { return };
+    let Some(worker) = shell.workers.get_mut(id) else { return };
+    let Some(mut held) = worker.held.take() else { return };
+    worker.looks += 1;
+    let looks = worker.looks;
+    let living: Vec<(u32, char)> = children
+        .into_iter()
+        .filter_map(|child| Some((child, state(child)?)))
+        .filter(|(_, state)| *state != 'Z')
+        .collect();
+    let mut is_moving = false;
+    for (child, state) in &living {
+        let Some(pid) = Pid::told(*child) else { continue };
+        let step = held.remove(child).unwrap_or(Step::Looking);
+        let step = stepped(shell, pid, *state, step);
+        is_moving |= step != Step::Looking;
+        held.insert(*child, step);
+    }
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.held = Some(held);
+    }
+    if living.is_empty() || looks > LOOKS_MAX {
+        return shell.facts.push_back(Fact::WorkerDrained { worker: id });
+    }
+    again(shell, id, if is_moving { LEAVING } else { BUSY });
+}
+
+/// One of its workers, a step further: idle, stopped, still idle, told to leave.
+fn stepped(shell: &mut Shell, pid: Pid, state: char, step: Step) -> Step {
+    match step {
+        Step::Looking => match idle_files(shell, pid) {
+            Seen::Idle(files) => {
+                send(pid, Signal::STOP);
+                Step::Stopping(files)
+            }
+            Seen::Nothing | Seen::Busy => Step::Looking,
+        },
+        Step::Stopping(files) if state != 'T' => Step::Stopping(files),
+        Step::Stopping(files) => {
+            // A connection that has come in meanwhile is one file more.
+            let is_idle = shell.procfs.syscall(pid).is_some_and(Syscall::is_accepting)
+                && open_files(pid).is_some_and(|open| open == files);
+            if is_idle {
+                send(pid, Signal::HUP);
+            }
+            send(pid, Signal::CONT);
+            if is_idle { Step::Told } else { Step::Looking }
+        }
+        Step::Told => Step::Told,
+    }
+}
+
+/// It goes on, and so does each of its workers that stands still. What it was sent before comes first.
+pub(crate) fn release(shell: &mut Shell, id: WorkerId) {
+    shell.timers.clear(Timer::Nest(id));
+    let Some(worker) = shell.workers.get_mut(id) else { return };
+    let Some(held) = worker.held.take() else { return };
+    for (child, _) in held.into_iter().filter(|(_, step)| matches!(step, Step::Stopping(_))) {
+        // Its manager has not reaped it: the pid is still its own.
+        if let Some(child) = Pid::told(child) {
+            send(child, Signal::CONT);
+        }
+    }
+    let _ = signal(worker.pidfd.as_fd(), Kill::Cont);
+}
+
+fn again(shell: &mut Shell, id: WorkerId, so_long: Duration) {
+    let at = shell.clock.now().after(so_long);
+    shell.timers.set(Timer::Nest(id), at);
+}
+
+fn send(pid: Pid, signal: Signal) {
+    let _gone_already = kill_process(pid.raw(), signal);
+}
+
+/// The children of its main thread (proc(5), `children`).
+fn children(pid: Pid) -> Option<Vec<u32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    Some(text.split_whitespace().filter_map(|child| child.parse().ok()).collect())
+}
+
+/// Z is dead, T stands still (proc(5), `stat`: the state follows the last parenthesis).
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }

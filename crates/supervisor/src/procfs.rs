@@ -141,12 +141,6 @@ impl Procfs {
         Some(mask & (1 << (signal - 1)) != 0)
     }
 
-    /// The children of its main thread.
-    pub fn children(&mut self, pid: Pid) -> Option<Vec<u32>> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        Some(text.split_whitespace().filter_map(|child| child.parse().ok()).collect())
-    }
-
     /// Its parent now.
     pub fn ppid(&mut self, pid: Pid) -> Option<u32> {
         stat_field(self.read(pid, "stat")?, 4)?.try_into().ok()

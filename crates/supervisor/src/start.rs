@@ -252,6 +252,7 @@ fn register(shell: &mut Shell, new: Newcomer, spawned: Spawned, private: Option<
         was_in_hand: false,
         text: None,
         trial,
+        held: None,
         has_quit: false,
         queued: private.map(Queued::new),
     });

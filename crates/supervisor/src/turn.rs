@@ -29,6 +29,7 @@ use crate::leftovers;
 use crate::lookout;
 use crate::manager;
 use crate::memory;
+use crate::nest;
 use crate::orders;
 use crate::poller::{Interest, Token};
 use crate::readiness;
@@ -297,7 +298,7 @@ impl Supervisor {
             let shell = &mut self.shell;
             match timer {
                 Timer::Probe(worker) => readiness::look(shell, worker),
-                Timer::Nest(worker) => asking::look(shell, worker),
+                Timer::Nest(worker) => nest::look(shell, worker),
                 Timer::Drain(worker) => leaving::look(shell, worker),
                 Timer::Output(worker) => relay::rested(shell, worker),
                 Timer::ZygoteLeave(id) => zygote::overstays(shell, id),

@@ -10,7 +10,6 @@ use steadfast_policy::time::Instant;
 
 use crate::children::Pid;
 use crate::front::private::Private;
-use crate::nest::Nest;
 use crate::procfs::Io;
 use crate::voice::{Pipe, Voice};
 
@@ -50,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) text: Option<String>,
     /// Its socket, when it is the trial of a direct generation: it serves nobody.
     pub(crate) trial: Option<Private>,
+    /// It stands still while the workers that it has started itself are looked at.
+    pub(crate) held: Option<BTreeMap<u32, Step>>,
     /// It was sent SIGQUIT, by which it leaves when its own workers have finished.
     pub(crate) has_quit: bool,
     /// What the front has to do with it; `None` in direct mode.
@@ -136,8 +137,6 @@ pub(crate) struct Asker {
     pub(crate) pidfd: OwnedFd,
     /// What it says there: what the application wrote to FastCGI's stderr, and then its own word.
     pub(crate) stderr: Pipe,
-    /// The workers that the trial worker has started itself, as far as they were seen.
-    pub(crate) nest: Nest,
 }
 
 /// What a worker had read and written at some moment.
@@ -147,6 +146,17 @@ pub(crate) struct Baseline {
     pub(crate) io: Io,
     /// Bytes of it that went to us.
     pub(crate) heard: u64,
+}
+
+/// How far the leave of a manager's own worker is (see `nest.rs`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It has something in hand, as far as one can see.
+    Looking,
+    /// It waited in accept with these files open, and was sent SIGSTOP.
+    Stopping(Vec<Open>),
+    /// It was sent SIGHUP.
+    Told,
 }
 
 /// An open file of a process: its fd's number and its name, as /proc/PID/fd tells.

@@ -139,6 +139,7 @@ impl Stage {
             was_in_hand: false,
             text: None,
             trial: None,
+            held: None,
             has_quit: false,
             queued: Some(Queued::new(Private { path, inode: 1, is_workers_own: false, loopback: None })),
         });
