@@ -9,7 +9,7 @@ import subprocess
 from . import processes
 
 BENCH = pathlib.Path(__file__).resolve().parent.parent
-PEERS = BENCH / "peers"
+PEERS = BENCH / "configurations"
 APPS = BENCH.parent / "crates/steadfast/tests/apps"
 USER = "nobody"
 EXIT_CODE = 3  # of the program that is broken
@@ -56,7 +56,7 @@ class Scene:
         return worker + (["--exit-while", str(self.broken)] if fault == AT_START else ["--crash-first-request"])
 
     def configure(self, name, fault):
-        """Fills in a file of bench/peers. Only root may name a user; lines that do are left out otherwise."""
+        """Fills in a file of bench/configurations. Only root may name a user; lines that do are left out otherwise."""
         command = self.program(fault)
         values = {
             "DIR": str(self.directory),

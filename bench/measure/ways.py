@@ -12,7 +12,7 @@ import subprocess
 from . import fastcgi, processes
 
 BENCH = pathlib.Path(__file__).resolve().parent.parent
-PEERS = BENCH / "peers" / "front"
+PEERS = BENCH / "configurations" / "front"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"))
 STEADFAST = os.environ.get("STEADFAST", str(TARGET / "release/steadfast"))
 RUST_WORKER = os.environ.get("RUST_WORKER", str(TARGET / "release/examples/hello"))

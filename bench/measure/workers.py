@@ -9,7 +9,7 @@ import subprocess
 from . import processes, ways
 
 BENCH = pathlib.Path(__file__).resolve().parent.parent
-PEERS = BENCH / "peers" / "worker"
+PEERS = BENCH / "configurations" / "worker"
 COUNT = 2  # processes of each
 BACKLOG = 1024
 
@@ -95,7 +95,7 @@ class Worker:
         self.log = directory / f"{peer}-{place}.log"
         if peer == "php":
             config = directory / f"php-fpm-{place}.conf"
-            text = (BENCH / "peers/front/php-fpm.conf").read_text().replace("@DIR@", str(directory))
+            text = (BENCH / "configurations/front/php-fpm.conf").read_text().replace("@DIR@", str(directory))
             config.write_text(text.replace("php-fpm.sock", self.socket.name))
             command = [*command, "--fpm-config", str(config)]
             if os.geteuid() == 0:
