@@ -274,6 +274,8 @@ fn worker(shell: &mut Shell, left: &estate::Worker) -> Result<(), String> {
         was_in_hand: left.was_in_hand,
         text: left.text.clone(),
         trial: None,
+        held: None,
+        has_quit: false,
         queued: left.private.as_ref().map(queued),
     });
     let pool = shell.pools.get_mut(PoolId(left.pool)).ok_or_else(|| format!("the worker {pid} has no pool"))?;
@@ -285,7 +287,7 @@ fn worker(shell: &mut Shell, left: &estate::Worker) -> Result<(), String> {
 fn queued(left: &estate::Private) -> Queued {
     let estate::Private { path, inode, is_workers_own, life, is_connected, max_requests, served_before, served } =
         left.clone();
-    let private = Private { path: path.into(), inode, is_workers_own };
+    let private = Private { path: path.into(), inode, is_workers_own, loopback: None };
     let stage = Stage::Admit { max_requests };
     Queued { stage, life, is_connected, served_before, served, ..Queued::new(private) }
 }
