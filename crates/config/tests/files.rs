@@ -618,3 +618,29 @@ fn a_cgi_program_has_a_timeout_in_both_modes_and_is_ended_when_its_client_leaves
     assert!(error(&queue_with("type = \"cgi\"\nconcurrency = 2")).contains("one request at a time"));
     assert!(error(&queue_with("type = \"cgi\"\nlaunch = \"zygote\"")).contains("no zygote can load it"));
 }
+
+#[test]
+fn what_knows_server_starter_is_direct_and_verified() {
+    let starter = "pass = \"server-starter\"";
+    let verify = "\n[pool.a.verify]\nrequest = \"GET /\"";
+    let pool = load_text(pool_with(&format!("{starter}{verify}"))).unwrap().config.pools["a"].clone();
+    assert_eq!(pool.pass, Pass::ServerStarter);
+    assert!(error(&pool_with(starter)).contains("only a verify request shows whether they live"));
+    assert!(error(&queue_with(&format!("{starter}{verify}"))).contains("the front speaks FastCGI"));
+    let open =
+        format!("[pool.a]\ncommand = [\"x\"]\nmode = \"direct\"\nlisten = [\"http://0.0.0.0:80\"]\n{starter}{verify}");
+    assert!(load_text(open.clone()).is_ok());
+    assert!(error(&open.replace(starter, "")).contains("needs queue mode"));
+}
+
+#[test]
+fn a_status_path_is_one_that_php_fpm_takes() {
+    let path = |path: &str| load_text(queue_with(&format!("status-path = \"{path}\""))).map(|loaded| loaded.config);
+    assert_eq!(path("/fpm-status_1.x~/a").unwrap().pools["a"].status_path.as_deref(), Some("/fpm-status_1.x~/a"));
+    assert_eq!(path("").unwrap().pools["a"].status_path, None);
+    let long = format!("/{}", "a".repeat(256));
+    for bad in ["status", "/", "/a b", "/a?b", "/\u{e4}", &long] {
+        assert!(error(&queue_with(&format!("status-path = \"{bad}\""))).starts_with("this is no path"), "{bad}");
+    }
+    assert!(error(&pool_with("status-path = \"/s\"")).starts_with("`status-path` has no meaning in direct mode"));
+}

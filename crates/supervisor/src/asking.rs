@@ -25,7 +25,6 @@ use crate::relay;
 use crate::shell::Shell;
 use crate::spawn::{Credentials, Directory, Pass, Spawned, WorkerSpec, spawn};
 use crate::sys;
-use crate::timers::Timer;
 use crate::voice::{Pipe, Speaker, Word};
 use crate::workers::Asker;
 
@@ -167,7 +166,6 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
         shell.askers.insert(id, asker);
         return;
     }
-    shell.timers.clear(Timer::Nest(id));
     let mut lines = Vec::new();
     let now = shell.now.as_nanos();
     if let Some(fd) = &asker.stderr.fd {

@@ -3,7 +3,7 @@
 //! They are not our children: nobody tells how they end, and the manager starts others at once, for ever. But a manager that
 //! is stopped starts nobody, and reaps nobody: those who have died stay to be seen, and no pid changes its owner.
 //!
-//! *A trial* is stopped as soon as it has started somebody. They load the application and answer the verify request without it;
+//! *A trial* is stopped as soon as it has started somebody, and is ready then. They load the application and answer the verify request without it;
 //! when all of them have died, the generation is broken, and not one more was started.
 //!
 //! *A manager that leaves* is stopped, too. Each of its workers that waits in accept(2) is stopped, and looked at while it
@@ -25,13 +25,14 @@ use crate::children::{Kill, Pid, signal};
 use crate::idleness::{Seen, idle_files, open_files};
 use crate::links;
 use crate::procfs::Syscall;
+use crate::readiness;
 use crate::shell::Shell;
 use crate::timers::Timer;
 use crate::voice::Word;
 use crate::workers::Step;
 
 /// Between two looks at a trial: shorter than the life of a worker that dies at its start.
-const TRIAL: Duration = Duration::from_millis(8);
+const TRIAL: Duration = Duration::from_millis(4);
 /// Between two looks at who leaves.
 const LEAVING: Duration = Duration::from_millis(1);
 /// The same while all are busy.
@@ -48,11 +49,11 @@ pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
     again(shell, id, LEAVING);
 }
 
-/// A trial that has started workers of its own stands still from now on, while it is asked its verify request.
+/// A trial manager is ready as soon as it has started somebody, and stands still from then on.
 pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
     let trial = shell.workers.get(id).and_then(|worker| worker.trial.as_ref());
     if trial.is_some_and(|private| private.loopback.is_some()) {
-        look(shell, id);
+        again(shell, id, TRIAL);
     }
 }
 
@@ -70,6 +71,7 @@ fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
         if !children.is_empty() {
             worker.held = Some(BTreeMap::new());
             let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
+            readiness::seen(shell, id);
         }
         return again(shell, id, TRIAL);
     }

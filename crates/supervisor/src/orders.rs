@@ -11,7 +11,6 @@ use crate::front::{process, settings, tell};
 use crate::leaving;
 use crate::lookout;
 use crate::manager;
-use crate::nest;
 use crate::report;
 use crate::shell::Shell;
 use crate::start::{self, Seat};
@@ -37,7 +36,6 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
         }
         Command::VerifyWorker { worker } => {
             if shell.workers.get(worker).is_some_and(|worker| worker.trial.is_some()) {
-                nest::watch(shell, worker);
                 asking::begin(shell, worker);
             } else {
                 tell::verify(shell, worker);

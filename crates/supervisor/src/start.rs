@@ -14,6 +14,7 @@ use crate::front::private::{Private, bind_loopback};
 use crate::front::{settings, tell};
 use crate::listener::Listener;
 use crate::manager;
+use crate::nest;
 use crate::oom;
 use crate::poller::{Interest, Token};
 use crate::pools::{Generation, Plan, Socket};
@@ -93,6 +94,7 @@ pub(crate) fn welcome(shell: &mut Shell, new: Newcomer, spawned: Spawned, privat
         Ok(()) => {
             shell.facts.push_back(Fact::WorkerSpawned { worker, files });
             readiness::begin(shell, worker);
+            nest::watch(shell, worker);
             tell::offer(shell, worker);
         }
         // Its process is killed with the pidfd's last chance to be heard; the reaping of strangers buries it.

@@ -1,0 +1,142 @@
+//! Starman as it is in Debian, in direct mode, with its socket passed as Server::Starter does.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::conditions::{is_soon, tail};
+use support::daemon::{Config, Daemon, Pool, SOON};
+use support::http::Ask;
+use support::loopback;
+use support::scene::Scene;
+
+/// A release that says its number, a bit later.
+const GOOD: &str =
+    "sub { select undef, undef, undef, 0.02; [200, ['Content-Type' => 'text/plain'], ['ok RELEASE']] };\n";
+/// One whose workers die when they load it.
+const HOLLOW: &str =
+    "open my $f, '>>', 'STARTS'; syswrite $f, qq(worker $$\\n); die qq(Can't locate object method new\\n);\n";
+
+fn release(scene: &Scene, text: &str) {
+    scene.write("site.psgi", text);
+}
+
+/// Starman with five workers; each start of it is noted, as its workers' by the hollow release.
+fn pool(scene: &Scene, address: SocketAddr) -> Pool {
+    let starts = scene.shared_file("starts");
+    let text = format!(
+        "#!/usr/bin/perl\nopen my $f, '>>', '{}'; syswrite $f, qq(manager $$\\n); close $f;\nexec '/usr/bin/starman', @ARGV;\n",
+        starts.display()
+    );
+    let program = scene.program("manager", &text);
+    let words = [program.to_str().expect("text"), "--workers", "5", "site.psgi"];
+    Pool::new("site", &words)
+        .listen(&format!("http://{address}"))
+        .workers("1")
+        .key("pass", "\"server-starter\"")
+        .key("verify", "{ request = \"GET /\", expect = { body = \"ok\" } }")
+}
+
+fn hollow(scene: &Scene) -> String {
+    HOLLOW.replace("STARTS", &scene.join("starts").display().to_string())
+}
+
+fn start(scene: &Scene, address: SocketAddr) -> Daemon {
+    release(scene, &GOOD.replace("RELEASE", "0"));
+    let mut daemon = Config::new(&[pool(scene, address)]).start(scene);
+    daemon.wait_serving("site");
+    daemon
+}
+
+/// Visitors without a pause: what they were told, and who was not.
+fn visit(address: SocketAddr, is_over: &Arc<AtomicBool>) -> thread::JoinHandle<(BTreeSet<String>, u32, Vec<String>)> {
+    let is_over = Arc::clone(is_over);
+    let told = Arc::new(Mutex::new((BTreeSet::new(), 0, Vec::new())));
+    thread::spawn(move || {
+        let each = || {
+            while !is_over.load(Ordering::Relaxed) {
+                let page = Ask::get("/").header("Connection", "close").send(address);
+                let mut told = told.lock().expect("nobody panics");
+                match page {
+                    Ok(page) if page.status == 200 && page.text().starts_with("ok ") => {
+                        told.0.insert(page.text());
+                        told.1 += 1;
+                    }
+                    other => told.2.push(format!("{other:?}")),
+                }
+            }
+        };
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(each))));
+        let told = told.lock().expect("nobody panics");
+        (told.0.clone(), told.1, told.2.clone())
+    })
+}
+
+#[test]
+fn starman_serves_and_reloads_lose_nothing() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, address);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let visitors = visit(address, &is_over);
+    for number in 1..=4 {
+        release(&scene, &GOOD.replace("RELEASE", &number.to_string()));
+        let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
+        assert_eq!(said.code, 0, "{said:?}\n{}", tail(&mut daemon));
+    }
+    let serves = is_soon(|| Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 4"));
+    assert!(serves, "{}", tail(&mut daemon));
+    is_over.store(true, Ordering::Relaxed);
+    let (releases, count, lost) = visitors.join().expect("nobody panics");
+    assert!(lost.is_empty(), "of {count}: {lost:?}\n{}", tail(&mut daemon));
+    assert!(count > 50 && releases.contains("ok 0") && releases.contains("ok 4"), "{count}: {releases:?}");
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+    assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
+}
+
+#[test]
+fn a_reload_to_a_release_whose_workers_die_is_refused_at_once() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, address);
+    let before = daemon.workers("site");
+    release(&scene, &hollow(&scene));
+    let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
+    assert_eq!(said.code, 1, "{said:?}\n{}", tail(&mut daemon));
+    assert!(said.stderr.contains("have died before they had answered"), "{said:?}");
+    assert_eq!(daemon.workers("site"), before, "the old manager was touched");
+    assert!(Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 0"), "{}", tail(&mut daemon));
+    let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
+    assert!(starts.matches("worker").count() <= 5, "{starts}");
+    daemon.stop();
+}
+
+/// The first minute has four trials: now, after 5, 10 and 20 seconds. The first two are looked at here.
+#[test]
+fn a_site_that_is_broken_from_the_start_does_not_cycle() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    release(&scene, &hollow(&scene));
+    let mut daemon = Config::new(&[pool(&scene, address)]).start(&scene);
+    let opened = daemon.wait_event("breaker-opened", SOON);
+    assert!(opened.text.contains("have died before they had answered"), "{}", opened.text);
+    daemon.wait_event("breaker-half-open", Duration::from_secs(15));
+    daemon.wait_event("breaker-opened", SOON);
+    let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
+    assert_eq!(starts.matches("manager").count(), 2, "{starts}");
+    assert!(starts.matches("worker").count() <= 10, "{starts}");
+    // Mended, it serves after the next trial.
+    release(&scene, &GOOD.replace("RELEASE", "1"));
+    let begun = Instant::now();
+    let said = daemon.verb(&["breaker", "site", "reset"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let serves = is_soon(|| Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 1"));
+    assert!(serves, "{:?}\n{}", begun.elapsed(), tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}
