@@ -4,9 +4,11 @@
 //! [`machine::check_machine`] then compares the result with the machine. [`report`] draws what is wrong.
 
 pub mod command_line;
+pub mod effective;
 pub mod load;
 pub mod machine;
 pub mod report;
+pub mod schema;
 pub mod types;
 
 mod front;

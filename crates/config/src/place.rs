@@ -58,6 +58,11 @@ impl Places {
         self.0.insert(key_path, place);
     }
 
+    /// The value's own place.
+    pub(crate) fn get(&self, key_path: &str) -> Option<&Place> {
+        self.0.get(key_path)
+    }
+
     /// The key paths of all values that start on one of these lines.
     pub(crate) fn starting_on(&self, lines: &BTreeSet<(PathBuf, usize)>) -> Vec<String> {
         let is_on = |place: &Place| match place {

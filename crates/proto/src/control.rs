@@ -101,6 +101,8 @@ pub enum Request {
         /// What to do.
         action: BreakerAction,
     },
+    /// The configuration that counts. Answered by a `config` line for each pool and a `done`.
+    Config,
     /// The operator's word on requests that kill workers.
     Quarantine {
         /// Which pool.
@@ -149,6 +151,13 @@ pub enum Answer {
         /// They.
         requests: Vec<Quarantined>,
     },
+    /// What a pool runs by.
+    Config {
+        /// Which.
+        pool: String,
+        /// Its keys and values, as lines of TOML.
+        text: String,
+    },
     /// One event.
     Event {
         /// It.
@@ -168,7 +177,7 @@ impl Answer {
     pub const fn is_final(&self) -> bool {
         match self {
             Answer::Done { .. } | Answer::Status { .. } | Answer::Quarantine { .. } | Answer::Error(_) => true,
-            Answer::Event { .. } | Answer::Progress { .. } => false,
+            Answer::Config { .. } | Answer::Event { .. } | Answer::Progress { .. } => false,
         }
     }
 }
@@ -261,6 +270,7 @@ pub fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
         "drain" => parse::<Seat>(line).map(|o| Request::Drain { pool: o.pool, slot: o.slot }),
         "kill" => parse::<Seat>(line).map(|o| Request::Kill { pool: o.pool, slot: o.slot }),
         "quarantine" => parse::<Quarantine>(line).map(|o| Request::Quarantine { pool: o.pool, action: o.action }),
+        "config" => Ok(Request::Config),
         "breaker" => parse::<Breaker>(line).map(|o| Request::Breaker { pool: o.pool, action: o.action }),
         unknown => Err(unknown_request(unknown)),
     }?;
@@ -276,6 +286,7 @@ impl Request {
             | Request::Events { pool, .. }
             | Request::Reload { pool, .. }
             | Request::Stop { pool } => pool.as_deref(),
+            Request::Config => None,
             Request::Start { pool }
             | Request::Restart { pool }
             | Request::Scale { pool, .. }

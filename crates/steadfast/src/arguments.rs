@@ -22,7 +22,6 @@ Examples:
   steadfast check -c steadfast.toml  show every error of a file at once
   steadfast status --watch           pools and workers, redrawn each second
   steadfast reload --wait            new code: canary first, then worker by worker
-  steadfast ping unix:/run/site.sock /health      asks as a web server does
   steadfast guard run -c guard.toml  restarts a unit that keeps failing by its journal
 
 The supervisor is found by -c FILE or --control PATH, else by ./steadfast.toml,
@@ -65,6 +64,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Show every error of a configuration at once
     Check(Check),
+    /// Show the configuration that counts, each value with where it came from
+    Config(ConfigVerb),
     /// Show pools and workers; exit 69 if a pool has no worker that serves
     Status(Status),
     /// Show what happened
@@ -127,7 +128,7 @@ pub(crate) enum Verb {
     Bench(Box<Bench>),
     /// Print the lines that make a web server ask a pool
     Snippet(Snippet),
-    /// Translate what spawn-fcgi, multiwatch, supervisor, php-fpm or systemd units say into a configuration
+    /// Make a configuration of spawn-fcgi lines, supervisor or php-fpm files, units
     Import(Import),
     /// Print what makes a shell complete our words
     #[command(after_help = "\
@@ -222,6 +223,28 @@ pub(crate) struct Check {
     /// Also start one worker of each pool on a private socket, until it is ready
     #[arg(long)]
     pub(crate) boot: bool,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `steadfast config`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast config -c site.toml           a configuration again, with every default
+  steadfast config --diff                 what a reload would change in the pools that run
+  steadfast config --schema > steadfast.schema.json      for editors
+
+Exit codes of --diff, as diff has them: 0 the same, 1 different; 69 no supervisor
+answers, 78 the file is broken.")]
+pub(crate) struct ConfigVerb {
+    /// What differs between the pools of the file and those of the supervisor that runs
+    #[arg(long, conflicts_with = "schema")]
+    pub(crate) diff: bool,
+    /// A JSON Schema (2020-12) of configurations, whatever the file says
+    #[arg(long)]
+    pub(crate) schema: bool,
     /// One JSON document
     #[arg(long)]
     pub(crate) json: bool,

@@ -128,6 +128,7 @@ fn every_verb_of_this_version_is_there_and_no_other() {
         "demo-worker",
         "run",
         "check",
+        "config",
         "status",
         "events",
         "reload",

@@ -34,7 +34,9 @@ pub(super) fn events(events: &Events, target: &Target, around: &Around) -> Resul
             Some(Answer::Event { event }) => output::result(&line(&event, style))?,
             Some(Answer::Error(refusal)) => return Err(refusal.into()),
             Some(Answer::Done { .. }) => return Ok(ExitCode::Good),
-            Some(Answer::Status { .. } | Answer::Quarantine { .. } | Answer::Progress { .. }) => {}
+            Some(
+                Answer::Status { .. } | Answer::Config { .. } | Answer::Quarantine { .. } | Answer::Progress { .. },
+            ) => {}
             None => {
                 return Err(Failure::new(ExitCode::Failed, "the supervisor has ended the stream of events").hint(
                     "it has stopped, or this reader was too slow for it; start again with `steadfast events -f`",

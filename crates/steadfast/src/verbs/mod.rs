@@ -4,6 +4,7 @@ mod bench;
 mod cgi;
 mod check;
 mod completions;
+mod config;
 mod demo;
 mod events;
 mod front;
@@ -46,6 +47,7 @@ pub(crate) fn perform(arguments: Arguments) -> Result<process::ExitCode, Failure
         Verb::Run(run) => run::run(run, target, &around).map(process::ExitCode::from),
         Verb::Cgi(arguments) => cgi::cgi(arguments),
         Verb::Check(check) => check::check(&check, &target, &around).map(number),
+        Verb::Config(config) => config::config(&config, &target, &around).map(number),
         Verb::Status(status) => status::status(&status, &target, &around).map(number),
         Verb::Events(events) => events::events(&events, &target, &around).map(number),
         Verb::Reload(reload) => reload::reload(reload, &target, &around).map(number),

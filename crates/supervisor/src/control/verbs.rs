@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use steadfast_config::effective;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::{PoolId, SlotId};
 use steadfast_policy::policy::Policy;
@@ -10,6 +11,7 @@ use steadfast_proto::exit::ExitCode;
 
 use crate::control::followers;
 use crate::front::{settings, tell};
+use crate::pools::Pool;
 use crate::reload::{Source, reload};
 use crate::senders::begin_stop;
 use crate::shell::Shell;
@@ -103,6 +105,14 @@ fn react(shell: &mut Shell, policy: &Policy, source: &mut Source, request: Reque
             seat(shell, policy, &pool, slot)?;
             order(shell, &pool, |pool| Fact::KillRequested { pool, slot: SlotId(slot) })?;
             done(format!("{pool}/{slot}: killed, and is replaced"))
+        }
+        Request::Config => {
+            let running = shell.pools.iter().filter(|pool| !pool.is_leaving);
+            let text = |pool: &Pool| effective::text(&effective::pool_values(&pool.plan.config));
+            let answer = |pool: &Pool| Answer::Config { pool: pool.name.to_string(), text: text(pool) };
+            let mut answers: Vec<Answer> = running.map(answer).collect();
+            answers.push(Answer::Done { text: String::new() });
+            Ok(Reaction::Answers(answers))
         }
         Request::Quarantine { pool, action } => quarantine(shell, policy, &pool, action),
         Request::Breaker { pool, action } => {

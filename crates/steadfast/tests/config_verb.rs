@@ -1,0 +1,113 @@
+//! `steadfast config`: what it prints is a configuration, `--diff` finds what a reload would change, `--schema` holds for what
+//! `check` accepts and for nothing else that is often mistaken.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use support::apps;
+use support::daemon::{Config, Pool, steadfast};
+use support::scene::Scene;
+
+#[test]
+fn what_counts_is_printed_with_its_origin_and_accepted_by_check() {
+    let scene = Scene::new();
+    let file = Config::new(&[Pool::new("site", &[apps::rust()]).workers("2").queue()]).write(&scene);
+    let file = file.display().to_string();
+    let said = steadfast(scene.path(), &["config", "-c", &file]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let line = |key: &str| {
+        said.stdout.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {}", said.stdout))
+    };
+    assert!(line("workers.max = 2 ").contains(&format!("# {file}:")), "{}", said.stdout);
+    assert!(line("queue.length = 1024 ").ends_with("# default"), "{}", said.stdout);
+    scene.write("again.toml", &said.stdout);
+    let again = steadfast(scene.path(), &["check", "-c", "again.toml"]);
+    assert_eq!(again.code, 0, "{}{}", again.stderr, said.stdout);
+    let said = steadfast(scene.path(), &["config", "--json", "-c", &file]);
+    let document: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+    let rows = document.as_array().expect("rows");
+    assert!(
+        rows.iter().any(|row| row["key"] == "queue.length" && row["value"] == "1024" && row["origin"] == "default")
+    );
+}
+
+#[test]
+fn a_difference_is_what_a_reload_would_change() {
+    let scene = Scene::new();
+    let pool = |workers: &str| Pool::new("site", &[apps::rust()]).workers(workers).queue();
+    let config = Config::new(&[pool("2")]);
+    let file = config.write(&scene).display().to_string();
+    let diff = ["config", "--diff", "-c", &file];
+    let nobody = steadfast(scene.path(), &diff);
+    assert_eq!(nobody.code, 69, "{}", nobody.stderr);
+    assert!(nobody.stderr.contains("no supervisor answers"), "{}", nobody.stderr);
+    let mut daemon = config.start(&scene);
+    daemon.wait_serving("site");
+    let same = steadfast(scene.path(), &diff);
+    assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{}", same.stderr);
+    Config::new(&[pool("3"), Pool::new("more", &[apps::rust()])]).write(&scene);
+    let other = steadfast(scene.path(), &diff);
+    assert_eq!(other.code, 1, "{}", other.stderr);
+    assert!(other.stdout.contains("[pool.site]\n-workers.max = 2\n+workers.max = 3  # "), "{}", other.stdout);
+    assert!(other.stdout.contains("[pool.more]\n") && !other.stdout.contains("-listen"), "{}", other.stdout);
+    assert!(!other.stdout.contains("queue.length = 1024\n-"), "what is the same is not shown");
+    let reloaded = daemon.verb(&["reload", "--wait"]);
+    assert_eq!(reloaded.code, 0, "{}", reloaded.stderr);
+    let same = steadfast(scene.path(), &diff);
+    assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{}", same.stderr);
+    fs::write(&file, "[pool").expect("the scene is ours");
+    assert_eq!(steadfast(scene.path(), &diff).code, 78);
+}
+
+/// Validates TOML files by the schema with python3-jsonschema, and prints each that does not hold.
+const VALIDATE: &str = "
+import json, sys, tomllib, jsonschema
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+validator = jsonschema.Draft202012Validator(schema)
+for name in sys.argv[2:]:
+    for error in validator.iter_errors(tomllib.load(open(name, 'rb'))):
+        print(name, '/'.join(map(str, error.absolute_path)), error.message)
+";
+
+#[test]
+fn the_schema_holds_for_the_examples_and_not_for_mistakes() {
+    let scene = Scene::new();
+    let said = steadfast(scene.path(), &["config", "--schema"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let schema = scene.write("schema.json", &said.stdout);
+    let validate = |files: &[String]| {
+        let output = Command::new("python3").arg("-c").arg(VALIDATE).arg(&schema).args(files).output();
+        let output = output.expect("python3 with python3-jsonschema: see .ci/run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let names = ["c", "perl", "php", "perl-site", "hello"].map(|name| format!("examples/{name}/steadfast.toml"));
+    let others = ["examples/hello/root.toml", "examples/systemd/guard.toml", "crates/config/tests/full.toml"];
+    let good: Vec<String> =
+        names.iter().map(String::as_str).chain(others).map(|name| root.join(name).display().to_string()).collect();
+    assert_eq!(validate(&good), "");
+    for (at, mistake) in [
+        "comand = [\"a\"]",
+        "workers = \"4\"",
+        "workers = { min = -1 }",
+        "mode = \"both\"",
+        "ready-timeout = \"30\"",
+        "max-memory = \"512\"",
+        "umask = 22",
+        "notify = true",
+        "socket = { mod = \"0660\" }",
+        "verify = { expect = { status = 200 } }",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let text = format!("[pool.a]\nlisten = [\"unix:a\"]\n{mistake}\n");
+        let file = scene.write(&format!("{at}.toml"), &text).display().to_string();
+        assert_ne!(validate(&[file]), "", "{mistake}");
+    }
+}
