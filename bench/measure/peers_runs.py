@@ -20,10 +20,10 @@ class Plan:
     """How long everything takes, in seconds, and how often it is done."""
 
     def __init__(self, quick):
-        self.crash = 5 if quick else 60
-        self.kills = 3 if quick else 20
+        self.crash = 5 if quick else 30
+        self.kills = 3 if quick else 10
         self.grow = 8 if quick else 20
-        self.shrink = 10 if quick else 40
+        self.shrink = 10 if quick else 25
         self.reloads = 1 if quick else 3
         self.reload_every = 4
         self.rounds = 1 if quick else 5
@@ -52,10 +52,11 @@ def kill(kind, plan):
             settled = processes.wait_until(lambda: len(peers.waiting(peer.workers())) == WORKERS, REPLACED_WITHIN)
             before = peer.workers()
             order = [pid for pid in order if pid in before] + sorted(before - set(order))
-            if peer.has_exited() or not order:
+            # Who has not replaced the last one will not replace the next one either.
+            if not settled or peer.has_exited() or not order:
                 break
             killed += 1
-            came = replaced(peer, order.pop(0), before) if settled else None
+            came = replaced(peer, order.pop(0), before)
             if came is not None:
                 took.append(came)
             # One each second and a bit, so that nobody takes it for a crash loop of this second.
