@@ -117,5 +117,7 @@ impl Pool {
             let soon = Spare { least, ..Spare::until(turn.now.after(LOOK_SOON)) };
             if is_gone && least > 0 { soon } else { anew }
         });
+        // Nothing is left to be found out.
+        self.spare = self.spare.filter(|_| self.target > self.floor(turn));
     }
 }
