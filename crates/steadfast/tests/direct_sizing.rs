@@ -1,7 +1,5 @@
 //! A direct pool grows as fast as visitors come, shrinks without losing one, and asks the kernel for nothing while it is quiet.
 
-#![allow(clippy::print_stderr)] // Figures for whoever looks.
-
 mod support;
 
 use std::collections::BTreeSet;
