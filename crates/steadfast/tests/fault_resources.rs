@@ -1,8 +1,7 @@
 //! Faults 70 to 75: descriptors, memory, disk, inodes and processor time run out.
 //!
 //! What needs a controller of control groups uses those of the first kind where they are mounted (memory, cpu), and
-//! says so where they are not. Dynamic sizing is not part of direct mode: what grows and shrinks there is the
-//! simulator's.
+//! says so where they are not.
 
 mod support;
 
