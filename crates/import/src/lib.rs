@@ -1,6 +1,6 @@
-//! Other process managers' files to pools: text in, a draft out, which [`write`] turns into a configuration.
+//! Other process managers' files to pools: text in, a draft out, which [`mod@write`] turns into a configuration.
 //!
-//! A room for each kind: [`spawn_fcgi`] (with [`multiwatch`] behind it), [`supervisor`], [`php_fpm`], [`unit`]. What they read
+//! A room for each kind: [`spawn_fcgi`] (with [`multiwatch`] behind it), [`supervisor`], [`php_fpm`], [`mod@unit`]. What they read
 //! becomes a [`draft::Draft`]; what a pool cannot say stands there as a note, so that nothing is lost in silence. Only [`files`]
 //! is asked for more than what was given.
 
