@@ -131,7 +131,7 @@ impl Lister<'_> {
         self.put("group", pool.group.as_deref().map(string));
         self.map("environment", pool.environment.iter().map(|(name, value)| (name.clone(), string(value))));
         self.put("pass-environment", list(&pool.pass_environment));
-        self.put("listen", list(&pool.listen.iter().map(listen).collect::<Vec<_>>()));
+        self.put("listen", list(&pool.listen.iter().map(Listen::to_string).collect::<Vec<_>>()));
         self.put("socket.mode", octal(pool.socket.mode));
         self.put("socket.owner", pool.socket.owner.as_deref().map(string));
         self.put("socket.group", pool.socket.group.as_deref().map(string));
@@ -357,16 +357,6 @@ fn pattern(pattern: &Match) -> String {
         None => {}
     }
     format!("{{ {} }}", parts.join(", "))
-}
-
-fn listen(listen: &Listen) -> String {
-    match listen {
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Http(address) => format!("http://{address}"),
-        Listen::Fd(fd) => format!("fd:{fd}"),
-        Listen::Systemd(name) => format!("systemd:{name}"),
-    }
 }
 
 fn key(name: &str) -> String {

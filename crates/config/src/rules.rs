@@ -274,7 +274,7 @@ fn check_addresses(config: &Config, findings: &mut Findings) {
                     if *other == pool.name { "this pool already".to_owned() } else { format!("pool `{other}` too") };
                 findings.error(
                     &format!("{path}[{index}]"),
-                    format!("{} is listened on by {by}", shown(listen)),
+                    format!("{listen} is listened on by {by}"),
                     Some("each address once".into()),
                 );
             }
@@ -303,14 +303,4 @@ fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
 /// Without `.` and doubled slashes; `..` stays, it may follow a symlink.
 fn plain(path: &Path) -> PathBuf {
     path.components().filter(|component| *component != Component::CurDir).collect()
-}
-
-fn shown(listen: &Listen) -> String {
-    match listen {
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Http(address) => format!("http://{address}"),
-        Listen::Fd(fd) => format!("fd:{fd}"),
-        Listen::Systemd(name) => format!("systemd:{name}"),
-    }
 }

@@ -3,6 +3,7 @@
 //! Nothing here has been compared with the machine (users, directories, executables): that is `machine.rs`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -169,6 +170,19 @@ pub enum Listen {
     Fd(i32),
     /// `systemd:NAME`, from `LISTEN_FDS` and `LISTEN_FDNAMES`.
     Systemd(String),
+}
+
+/// As it is configured.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+            Listen::Tcp(address) => address.fmt(f),
+            Listen::Http(address) => write!(f, "http://{address}"),
+            Listen::Fd(fd) => write!(f, "fd:{fd}"),
+            Listen::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
 }
 
 /// `socket = { … }`.

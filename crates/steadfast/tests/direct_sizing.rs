@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use support::apps::Language;
+use support::asleep::wakes_for_the_first_visitor;
 use support::conditions::{is_soon, is_within, tail};
 use support::daemon::{Config, Daemon, Pool, SOON, address};
 use support::fcgi::{Address, Request};
@@ -142,26 +143,10 @@ fn php_workers_leave_under_load_without_a_failed_request() {
     eprintln!("{}", shrinks_under_load(Language::Php));
 }
 
-/// The pool sleeps, somebody comes, and is answered by the first worker there is.
 #[test]
 fn a_sleeping_direct_pool_wakes_for_the_first_visitor() {
     let scene = Scene::new();
-    let pool = Pool::new("site", &Language::C.command()).workers("{ min = 0, max = 4, idle = \"500ms\" }");
-    let mut daemon = Config::new(&[pool]).start(&scene);
-    let is_asleep = |daemon: &Daemon| {
-        let pool = daemon.pool("site");
-        pool["state"] == "asleep" && pool["workers"]["total"] == 0
-    };
-    daemon.wait_event("supervisor-ready", SOON);
-    for _ in 0..3 {
-        assert!(is_soon(|| is_asleep(&daemon)), "{}\n{}", daemon.pool("site"), tail(&mut daemon));
-        let begun = Instant::now();
-        let answer = Request::get("/hello").send(&address(&scene, "site")).expect("an answer");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "hello\n"), "{}", tail(&mut daemon));
-        eprintln!("answered after {:?}", begun.elapsed());
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    }
-    assert_eq!(daemon.pool("site")["breaker"]["failures"], 0.0);
+    let mut daemon = wakes_for_the_first_visitor(&scene, Pool::new("site", &Language::C.command()));
     assert_eq!(daemon.stop(), 0);
 }
 

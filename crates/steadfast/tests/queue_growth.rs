@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use support::apps::Language;
+use support::asleep::wakes_for_the_first_visitor;
 use support::conditions::{is_soon, is_within, tail};
-use support::daemon::{Config, Daemon, Pool, SOON, address};
+use support::daemon::{Config, Daemon, Pool, address};
 use support::fcgi::Request;
 use support::flood::{Flood, Told, kinds};
 use support::proc;
@@ -100,25 +101,10 @@ fn a_pool_shrinks_again_without_a_failed_request() {
     assert_eq!(daemon.stop(), 0);
 }
 
-/// The pool sleeps, somebody comes, and is answered by the first worker there is.
 #[test]
 fn a_sleeping_pool_wakes_for_the_first_visitor() {
     let scene = Scene::new();
-    let pool = Pool::new("site", &Language::C.command()).queue().workers("{ min = 0, max = 4, idle = \"500ms\" }");
-    let mut daemon = Config::new(&[pool]).start(&scene);
-    let is_asleep = |daemon: &Daemon| {
-        let pool = daemon.pool("site");
-        pool["state"] == "asleep" && pool["workers"]["total"] == 0
-    };
-    daemon.wait_event("supervisor-ready", SOON);
-    for _ in 0..3 {
-        assert!(is_soon(|| is_asleep(&daemon)), "{}\n{}", daemon.pool("site"), tail(&mut daemon));
-        let begun = Instant::now();
-        let answer = Request::get("/hello").send(&address(&scene, "site")).expect("an answer");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "hello\n"), "{}", tail(&mut daemon));
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    }
+    let mut daemon = wakes_for_the_first_visitor(&scene, Pool::new("site", &Language::C.command()).queue());
     assert!(is_soon(|| daemon.pool("site")["requests"]["ok"] == 3), "{}", daemon.pool("site"));
-    assert_eq!(daemon.pool("site")["breaker"]["failures"], 0.0);
     assert_eq!(daemon.stop(), 0);
 }

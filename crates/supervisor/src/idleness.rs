@@ -56,8 +56,13 @@ pub(crate) fn open_files(pid: Pid) -> Option<Vec<Open>> {
     Some(files)
 }
 
-/// Whether it stands still by a stop signal (proc(5), `stat`: the state follows the last parenthesis).
+/// Whether it stands still by a stop signal.
 pub(crate) fn is_standing(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    state(pid.get()) == Some('T')
+}
+
+/// Z is dead, T stands still (proc(5), `stat`: the state follows the last parenthesis).
+pub(crate) fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }

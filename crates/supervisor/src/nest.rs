@@ -22,7 +22,7 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::asking;
 use crate::children::{Kill, Pid, signal};
-use crate::idleness::{Seen, idle_files, open_files};
+use crate::idleness::{Seen, idle_files, is_standing, open_files, state};
 use crate::links;
 use crate::procfs::Syscall;
 use crate::readiness;
@@ -86,7 +86,7 @@ fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
 }
 
 fn look_at_leaving(shell: &mut Shell, id: WorkerId, pid: Pid) {
-    if state(pid.get()) != Some('T') {
+    if !is_standing(pid) {
         return again(shell, id, LEAVING);
     }
     let Some(children) = children(pid) else { return };
@@ -168,10 +168,4 @@ fn send(pid: Pid, signal: Signal) {
 fn children(pid: Pid) -> Option<Vec<u32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     Some(text.split_whitespace().filter_map(|child| child.parse().ok()).collect())
-}
-
-/// Z is dead, T stands still (proc(5), `stat`: the state follows the last parenthesis).
-fn state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
 }

@@ -7,6 +7,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod apps;
+pub mod asleep;
 pub mod behaviours;
 pub mod booted;
 pub mod cgi;

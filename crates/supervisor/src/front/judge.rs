@@ -27,7 +27,7 @@ pub(crate) fn condemn(shell: &mut Shell, why: String) {
 /// The same of the life with this number.
 pub(crate) fn condemn_life(shell: &mut Shell, number: u64, why: String) {
     let is_serving = shell.front.serving() == number;
-    if let Some(life) = shell.front.life.iter_mut().chain(&mut shell.front.old).find(|life| life.number == number) {
+    if let Some(life) = shell.front.life(number) {
         life.why.get_or_insert(why);
         let _ = signal(life.pidfd.as_fd(), Kill::Kill);
         shell.poller.remove(life.channel.fd());
@@ -40,7 +40,7 @@ pub(crate) fn condemn_life(shell: &mut Shell, number: u64, why: String) {
 
 /// It has closed the channel: it is on its way out, or no front of ours.
 pub(crate) fn closed(shell: &mut Shell, number: u64) {
-    if let Some(life) = shell.front.life.iter().chain(&shell.front.old).find(|life| life.number == number) {
+    if let Some(life) = shell.front.life(number) {
         shell.poller.remove(life.channel.fd());
         if !life.is_leaving {
             let _ = signal(life.pidfd.as_fd(), Kill::Kill);

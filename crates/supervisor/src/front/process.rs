@@ -351,8 +351,7 @@ fn pipe(shell: &mut Shell, number: u64, stream: Stream) -> Option<&mut Pipe> {
 fn read(shell: &mut Shell, number: u64, stream: Stream) -> Turn {
     let mut lines = Vec::new();
     let now = shell.now;
-    let front = &mut shell.front;
-    let Some(life) = front.life.iter_mut().chain(&mut front.old).find(|life| life.number == number) else {
+    let Some(life) = shell.front.life(number) else {
         return Turn::Closed;
     };
     let (pid, is_settled) = (life.pid.get(), now.since(life.started) >= SETTLED);

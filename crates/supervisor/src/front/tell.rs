@@ -51,8 +51,7 @@ pub(crate) fn flush(shell: &mut Shell, number: u64) {
 }
 
 fn hear_room(shell: &mut Shell, number: u64) {
-    let front = &mut shell.front;
-    let Some(life) = front.life.iter_mut().chain(&mut front.old).find(|life| life.number == number) else {
+    let Some(life) = shell.front.life(number) else {
         return;
     };
     let is_behind = life.channel.is_behind();

@@ -58,17 +58,25 @@ pub(crate) fn told(shell: &mut Shell, why: &str) {
     shell.emit(event.message("the upgrade was refused; nothing has changed"));
 }
 
+/// The estate, if everything is at rest. What stays in the way ends the upgrade.
+fn at_rest(shell: &mut Shell, household: &impl Fn(&Shell) -> Result<Estate, Hindrance>) -> Option<Estate> {
+    match household(shell) {
+        Ok(estate) => Some(estate),
+        Err(Hindrance::Passing(_)) => None,
+        Err(Hindrance::Lasting(why)) => {
+            refuse(shell, &why);
+            None
+        }
+    }
+}
+
 /// The end of a turn: the next step, if everything is at rest.
 pub(crate) fn step(shell: &mut Shell, household: &impl Fn(&Shell) -> Result<Estate, Hindrance>, program: &Program<'_>) {
     match shell.upgrade {
         Upgrade::No => {}
         _ if shell.is_stopping => refuse(shell, "the supervisor is stopping"),
         Upgrade::Asked => {
-            let estate = match household(shell) {
-                Ok(estate) => estate,
-                Err(Hindrance::Passing(_)) => return,
-                Err(Hindrance::Lasting(why)) => return refuse(shell, &why),
-            };
+            let Some(estate) = at_rest(shell, household) else { return };
             match document(&estate)
                 .and_then(|document| trial::start(shell, program.path, program.directory, program.variables, &document))
             {
@@ -83,7 +91,7 @@ pub(crate) fn step(shell: &mut Shell, household: &impl Fn(&Shell) -> Result<Esta
         Upgrade::Trying => match shell.trial.as_mut().and_then(|trial| trial.verdict.take()) {
             None => {}
             Some(Err(why)) => refuse(shell, &format!("{} was tried: {why}", program.path.display())),
-            Some(Ok(_)) => {
+            Some(Ok(())) => {
                 shell.trial = None;
                 shell.upgrade = Upgrade::Passed;
                 let at = shell.clock.now().after(REST);
@@ -92,11 +100,7 @@ pub(crate) fn step(shell: &mut Shell, household: &impl Fn(&Shell) -> Result<Esta
             }
         },
         Upgrade::Passed => {
-            let estate = match household(shell) {
-                Ok(estate) => estate,
-                Err(Hindrance::Passing(_)) => return,
-                Err(Hindrance::Lasting(why)) => return refuse(shell, &why),
-            };
+            let Some(estate) = at_rest(shell, household) else { return };
             let why = execute(shell, &estate, program);
             refuse(shell, &format!("{} cannot be executed: {why}", program.path.display()));
         }

@@ -30,8 +30,8 @@ pub(crate) struct Trial {
     pub(crate) stderr: OwnedFd,
     /// Why we have ended it.
     pub(crate) why: Option<String>,
-    /// The version that would take over, or why not.
-    pub(crate) verdict: Option<Result<String, String>>,
+    /// It could take over, or why not.
+    pub(crate) verdict: Option<Result<(), String>>,
 }
 
 impl Trial {

@@ -83,13 +83,15 @@ pub(crate) fn died(shell: &mut Shell) {
     shell.poller.remove(&trial.pidfd);
     let end = reap(trial.pidfd.as_fd()).ok().flatten();
     let (said, words) = (read(&trial.stdout), read(&trial.stderr));
-    let version = said.lines().find_map(|line| line.strip_prefix(TRIAL_PASSED));
+    let has_passed = said.lines().any(|line| line.starts_with(TRIAL_PASSED));
     let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     let last = escape(last.as_bytes(), WORDS_MAX);
-    trial.verdict = Some(match (trial.why.take(), end, version) {
+    trial.verdict = Some(match (trial.why.take(), end, has_passed) {
         (Some(why), _, _) => Err(why),
-        (None, Some(Ended::Code(0)), Some(version)) => Ok(escape(version.as_bytes(), 64)),
-        (None, Some(Ended::Code(0)), None) => Err("it is no steadfast that can take over: it exited with 0".to_owned()),
+        (None, Some(Ended::Code(0)), true) => Ok(()),
+        (None, Some(Ended::Code(0)), false) => {
+            Err("it is no steadfast that can take over: it exited with 0".to_owned())
+        }
         (None, Some(Ended::Code(code)), _) => Err(format!("it exited with {code}: {last}")),
         (None, Some(Ended::Signal { number, .. }), _) => {
             Err(format!("it died by {}: {last}", crate::signals::signal_name(number)))
