@@ -189,15 +189,26 @@ sub stop { my ($this, $process) = @_; kill TERM => $process->{pid}; return $this
 # Waits until it sleeps in one of these system calls. There is no event for that: it is looked at until it is so.
 sub wait_in {
     my ($this, $process, @names) = @_;
+    return $this->_wait_syscall($process, "@names", sub { 1 }, @names);
+}
+
+# Until it waits in select without an end.
+sub wait_endlessly {
+    my ($this, $process) = @_;
+    return $this->_wait_syscall($process, 'an endless select', sub { hex $_[4] == 0 }, qw(select pselect6));
+}
+
+sub _wait_syscall {
+    my ($this, $process, $what, $is_it, @names) = @_;
     my %numbers = map { $CALLS{$MACHINE}{$_} => 1 } @names;
     my $end = time + $DEADLINE;
     while (time <= $end) {
         open my $handle, '<', "/proc/$process->{pid}/syscall" or return;
-        my ($number) = split ' ', <$handle> // '';
-        return 1 if defined $number && $number =~ /\A[0-9]+\z/ && $numbers{$number};
+        my ($number, @arguments) = split ' ', <$handle> // '';
+        return 1 if defined $number && $number =~ /\A[0-9]+\z/ && $numbers{$number} && $is_it->(@arguments);
         select undef, undef, undef, 0.001;
     }
-    croak "process $process->{pid} does not come to @names";
+    croak "process $process->{pid} does not come to $what";
 }
 
 sub log { my ($this) = @_; open my $handle, '<', $this->path('log') or return ''; local $/; return <$handle> // '' }
