@@ -171,17 +171,20 @@ def steady(kinds, plan, say):
             answers = [visitors.ask(ports[peer.name], "/") for _ in range(3 * STEADY_WORKERS)]
             if bad := {answer.outcome for answer in answers} - {"ok"}:
                 raise RuntimeError(f"{peer.name} answers {', '.join(bad)}: {peer.output()[-1000:]}")
+        # Once: whoever is asked for them wakes up.
+        managers = {peer.name: peer.managers() for peer in started}
         time.sleep(2)
-        before = {peer.name: {word: switches(pid) for word, pid in peer.managers().items()} for peer in started}
+        before = {name: {word: switches(pid) for word, pid in pids.items()} for name, pids in managers.items()}
         began = time.monotonic()
         time.sleep(plan.idle)
         for peer in started:
             seconds = time.monotonic() - began
             measured = result[peer.name]
             measured["switches"] = {
-                word: round((switches(pid) - before[peer.name][word]) * 10 / seconds, 1) for word, pid in peer.managers().items()
+                word: round((switches(pid) - before[peer.name][word]) * 10 / seconds, 1)
+                for word, pid in managers[peer.name].items()
             }
-            measured["memory_kib"] = {word: memory(pid) for word, pid in peer.managers().items()}
+            measured["memory_kib"] = {word: memory(pid) for word, pid in managers[peer.name].items()}
             measured["workers"] = len(peer.workers())
         for number in range(plan.rounds):
             say(f"round {number + 1} of {plan.rounds}")

@@ -14,7 +14,8 @@ from . import fastcgi, processes
 BENCH = pathlib.Path(__file__).resolve().parent.parent
 PEERS = BENCH / "configurations" / "front"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"))
-STEADFAST = os.environ.get("STEADFAST", str(TARGET / "release/steadfast"))
+# Absolute: peers have directories of their own.
+STEADFAST = str(pathlib.Path(os.environ.get("STEADFAST", TARGET / "release/steadfast")).resolve())
 RUST_WORKER = os.environ.get("RUST_WORKER", str(TARGET / "release/examples/hello"))
 CLIENT_CPU, SERVER_CPU = 0, 1
 USER = "www-data"
