@@ -25,11 +25,14 @@ impl Nginx {
         let address = listener.local_addr().expect("an address");
         // As root it would change to somebody who may not enter the directory.
         let user = if rustix::process::geteuid().is_root() { "user root; " } else { "" };
+        // What it does not buffer it reads to END, and keeps that connection, also one that it has asked the worker to close: of
+        // two requests in a row the second would find it closing.
+        let keepalive = if more.contains("fastcgi_keep_conn on;") { "keepalive 4;" } else { "" };
         let configuration = format!(
             "{user}daemon off; worker_processes 1; pid nginx.pid; error_log stderr; events {{}}\n\
              http {{ access_log off; client_max_body_size 100m; client_body_temp_path b; proxy_temp_path p;\n\
              fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
-             upstream site {{ server unix:{}; keepalive 4; }}\n\
+             upstream site {{ server unix:{}; {keepalive} }}\n\
              server {{ listen {address}; location / {{ include /etc/nginx/fastcgi_params; fastcgi_pass site; {more} }} }} }}\n",
             site.path.display()
         );
