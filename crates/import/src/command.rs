@@ -12,16 +12,6 @@ pub(crate) fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The pool's name where nothing else gives one: `/usr/bin/dispatch.fcgi` is `dispatch`.
-pub(crate) fn name_of(command: &[String]) -> String {
-    let program = base(command.first().map(String::as_str).unwrap_or_default());
-    let stem = [".fcgi", ".fpl", ".fcg", ".pl", ".py", ".rb", ".cgi", ".psgi", ".sh"]
-        .iter()
-        .find_map(|end| program.strip_suffix(end))
-        .unwrap_or(program);
-    stem.to_owned()
-}
-
 /// What a command line says goes into the pool; its program becomes the pool's command.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
 pub mod draft;
 pub mod files;
 pub mod multiwatch;
+pub mod name;
 pub mod php_fpm;
 pub mod spawn_fcgi;
 pub mod supervisor;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::address;
 use crate::draft::{Place, Pool, Workers};
+use crate::name;
 
 /// The most workers of one pool.
 const WORKERS_MAX: u64 = 10_000;
@@ -34,7 +35,7 @@ pub(crate) const LIMITS: [&str; 16] = [
 /// Brings every value into its bounds; what changes by that is noted.
 pub(crate) fn settle(pool: &mut Pool) {
     let place = pool.place.clone();
-    name(pool);
+    pool.name = name::settled(&pool.name);
     variables(pool, &place);
     workers(pool, &place);
     addresses(pool, &place);
@@ -45,13 +46,6 @@ pub(crate) fn settle(pool: &mut Pool) {
             pool.lost(&place, format!("the {what} is a number: write the name that it has"));
         }
     }
-}
-
-fn name(pool: &mut Pool) {
-    let is_good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let name: String = pool.name.chars().map(|c| if is_good(c) { c } else { '-' }).take(64).collect();
-    let name = name.trim_matches('-');
-    pool.name = if name.is_empty() { "site".into() } else { name.to_owned() };
 }
 
 fn variables(pool: &mut Pool, place: &Place) {

@@ -3,6 +3,7 @@
 use crate::command;
 use crate::draft::{Draft, Place, Pool};
 use crate::files::{Files, Source};
+use crate::name;
 use crate::script::Script;
 use crate::settle::settle;
 
@@ -47,12 +48,12 @@ pub(crate) fn add(draft: &mut Draft, mut pool: Pool, words: &[String], place: &P
         draft.lost(place, why);
         return;
     }
+    pool.name = name::of_command(&pool.command);
     if pool.listen.is_empty() {
-        pool.listen.push(format!("unix:/run/{}.sock", command::name_of(&pool.command)));
-        let listen = pool.listen[0].clone();
+        let listen = format!("unix:/run/{}.sock", pool.name);
         pool.lost(place, format!("no address is named: {listen} stands for it"));
+        pool.listen.push(listen);
     }
-    pool.name = command::name_of(&pool.command);
     command::default_directory(&mut pool, "its starter");
     if pool.user.is_none() {
         pool.lost(place, "no user is named: started as root, a pool must name its `user`");
