@@ -16,8 +16,7 @@ use crate::units::{LogFormat, parse_duration};
 const EXAMPLES: &str = "\
 Examples:
   steadfast demo                     a small site to break, on http://127.0.0.1:8080
-  steadfast run --listen 127.0.0.1:9000 --workers 2..8 --user www-data \\
-      -- perl site.fcgi              two to eight workers, without a file
+  steadfast init -- perl site.fcgi   a first configuration, steadfast.toml
   steadfast run -c steadfast.toml    keep the pools of a file alive, in the foreground
   steadfast check -c steadfast.toml  show every error of a file at once
   steadfast status --watch           pools and workers, redrawn each second
@@ -128,6 +127,8 @@ pub(crate) enum Verb {
     Bench(Box<Bench>),
     /// Print the lines that make a web server ask a pool
     Snippet(Snippet),
+    /// Write a first configuration for a program
+    Init(Init),
     /// Make a configuration of spawn-fcgi lines, supervisor or php-fpm files, units
     Import(Import),
     /// Print what makes a shell complete our words
@@ -345,6 +346,37 @@ pub(crate) enum Server {
     Caddy,
     Lighttpd,
     Haproxy,
+}
+
+/// `steadfast init`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast init -- perl site.fcgi
+  steadfast init -o shop.toml --name shop --listen 127.0.0.1:9000 -- /srv/shop/worker
+  steadfast init --user www-data --unit steadfast.service -- /usr/bin/php-cgi
+
+The workers start in the current directory. A file that is there is not overwritten. Exit 78 when
+this machine lacks something that the configuration needs.")]
+pub(crate) struct Init {
+    /// Write there, and not to ./steadfast.toml
+    #[arg(short = 'o', long = "output", value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// The pool's name; else the program's or the script's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Where visitors connect, as `run` has it; else a unix socket of the pool's name; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<String>,
+    /// Who the workers are; else, for root, the web server's user
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Write a systemd unit there, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) unit: Option<PathBuf>,
+    /// The worker's program
+    #[arg(last = true, value_name = "COMMAND", required = true, conflicts_with = "config")]
+    pub(crate) command: Vec<String>,
 }
 
 /// `steadfast import`.

@@ -89,6 +89,9 @@ fn what_makes_no_sense_is_a_usage_error() {
         "steadfast run -c a.toml -- perl",
         "steadfast run --log syslog",
         "steadfast run perl app.pl",
+        "steadfast init",
+        "steadfast init perl app.pl",
+        "steadfast init -c a.toml -- perl",
     ] {
         let error = read(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
@@ -146,6 +149,7 @@ fn every_verb_of_this_version_is_there_and_no_other() {
         "ping",
         "bench",
         "snippet",
+        "init",
         "import",
         "completions",
         "man",

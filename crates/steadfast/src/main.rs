@@ -3,6 +3,7 @@
 mod arguments;
 mod cgi;
 mod client;
+mod create;
 mod demo;
 mod exchange;
 mod failure;

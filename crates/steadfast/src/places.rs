@@ -63,7 +63,7 @@ pub(crate) fn configuration(named: Option<&Path>, around: &Around) -> Result<Pat
             ExitCode::Configuration,
             format!("no configuration: neither ./{} nor {} exists", FILES[0], FILES[1]),
         )
-        .hint("name a file with -c FILE, or run a program with `steadfast run --listen ADDR -- COMMAND`")
+        .hint("name a file with -c FILE, write one with `steadfast init -- COMMAND`, or run a program with `steadfast run --listen ADDR -- COMMAND`")
     })
 }
 

@@ -1,7 +1,7 @@
 //! `steadfast import KIND`: what other process managers say, as a configuration.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -11,6 +11,7 @@ use steadfast_import::{multiwatch, php_fpm, spawn_fcgi, supervisor, unit, write}
 use steadfast_proto::exit::ExitCode;
 
 use crate::arguments::{Import, ImportKind};
+use crate::create::create;
 use crate::failure::{Failure, reason};
 use crate::output;
 use crate::places::Around;
@@ -37,7 +38,7 @@ pub(super) fn import(arguments: &Import, around: &Around) -> Result<ExitCode, Fa
     if arguments.json {
         output::result(&document(&draft, &text)?)?;
     } else if let Some(path) = &arguments.output {
-        create(&around.directory.join(path), path, &text)?;
+        create(&around.directory, &[(path, &text)])?;
         let shown = path.display();
         output::message(&format!("wrote {shown}\nnext: steadfast check -c {shown}, then steadfast run -c {shown}\n"));
     } else {
@@ -158,19 +159,6 @@ fn warn(draft: &Draft) {
         let pool = pool.map(|pool| format!("{pool}: ")).unwrap_or_default();
         output::message(&format!("warning: {pool}{}\n", clean(&write::shown(note))));
     }
-}
-
-/// Writes a file that is not there yet.
-fn create(path: &Path, shown: &Path, text: &str) -> Result<(), Failure> {
-    let opened = File::options().write(true).create_new(true).open(path);
-    opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
-        let failure = Failure::new(ExitCode::Failed, format!("cannot write {}: {}", shown.display(), reason(&error)));
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            failure.hint("nothing is overwritten: choose another name, or remove it")
-        } else {
-            failure
-        }
-    })
 }
 
 fn document(draft: &Draft, text: &str) -> Result<String, Failure> {

@@ -10,6 +10,7 @@ mod events;
 mod front;
 mod guard;
 mod import;
+mod init;
 mod man;
 mod order;
 mod ping;
@@ -70,6 +71,7 @@ pub(crate) fn perform(arguments: Arguments) -> Result<process::ExitCode, Failure
         Verb::Ping(ping) => ping::ping(&ping).map(number),
         Verb::Bench(bench) => bench::bench(&bench).map(number),
         Verb::Snippet(arguments) => snippet::snippet(&arguments, &target, &around).map(number),
+        Verb::Init(arguments) => init::init(&arguments, &around).map(number),
         Verb::Import(arguments) => import::import(&arguments, &around).map(number),
         Verb::Completions { shell } => completions::completions(shell).map(number),
         Verb::Man { directory } => man::man(directory.as_deref()).map(number),
