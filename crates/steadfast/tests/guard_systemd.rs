@@ -36,6 +36,14 @@ for ((number = 0; number < $2; number++)); do
 done
 "#;
 
+/// Overwrites a journal file in the middle of what is used of it, and its last object, which whoever appends looks at first.
+const DAMAGE: &str = r#"import os, struct, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+(tail,) = struct.unpack("<Q", os.pread(file, 8, 136))
+for place, length in ((tail // 2, 8192), (tail, 16)):
+    os.pwrite(file, b"\xa5" * length, place)
+"#;
+
 const RULES: &str = r#"
 [guard.site]
 unit   = "site.service"
@@ -150,6 +158,38 @@ fn stage(scene: &Scene) -> Option<Stage> {
         .unit("guard.service", &unit.replace("ProtectSystem=strict\n", "ProtectSystem=strict\nReadWritePaths=/run\n"));
     let _started = booted.sh("systemctl start site two three guard");
     Some(Stage { booted })
+}
+
+/// A journald that is started anew puts the file aside that it finds corrupt; the guard goes on, counts what comes after once, and does not spin.
+#[test]
+fn journal_files_that_are_corrupted_while_the_guard_follows_lose_nothing_that_comes_after() {
+    let scene = Scene::new();
+    let Some(stage) = stage(&scene) else { return };
+    stage.booted.write("/run/damage.py", DAMAGE);
+    let life = stage.life("two");
+    stage.die("two", 2);
+    stage.status("two.service", "2 of 10");
+    let directory = "/var/log/journal/$(cat /etc/machine-id)";
+    // One that is put away already, and the one that is written to.
+    let _rotated = stage.booted.sh("journalctl -q --rotate");
+    let _damaged = stage.booted.sh(&format!("python3 /run/damage.py $(ls {directory}/system@*.journal | head -1)"));
+    stage.die("two", 3);
+    stage.status("two.service", "5 of 10");
+    let _damaged = stage.booted.sh(&format!("python3 /run/damage.py {directory}/system.journal"));
+    // journald 252 itself writes nothing more into that one, and nowhere else, until it is started anew and puts it aside.
+    let _killed = stage.booted.sh("kill -KILL $(systemctl show -P MainPID systemd-journald)");
+    assert!(stage.booted.is_soon(LONG, &format!("ls {directory} | grep -q 'journal~$'")));
+    stage.die("two", 4);
+    stage.status("two.service", "9 of 10");
+    assert_eq!(stage.life("two"), life, "nothing counts twice");
+    stage.die("two", 1);
+    let next = stage.wait_new_life("two", &life);
+    stage.status("two.service", "grace");
+    assert_eq!((stage.life("two"), stage.booted.property("guard", "NRestarts")), (next, "0".to_owned()));
+    let ended = stage.booted.journal("-o cat -u guard -g 'reader ended'");
+    let used: u64 = stage.booted.property("guard", "CPUUsageNSec").parse().expect("a number");
+    println!("processor time of the guard: {} ms; {ended}", used / 1_000_000);
+    assert!(ended.lines().count() <= 8 && used < 10_000_000_000, "it spins: {used} ns\n{ended}");
 }
 
 #[test]
