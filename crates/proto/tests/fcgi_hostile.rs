@@ -373,6 +373,46 @@ fn records_of_ids_that_do_not_live_are_swallowed() {
     assert_eq!(feed(&mut decoder, [again.as_slice()]), (vec![Seen::Begin(1, 1, false)], Ok(())));
 }
 
+/// Whether the web server is still sending is known of requests that do not live any more, too.
+#[test]
+fn what_is_still_to_come_of_a_request_that_was_ended() {
+    let limits = Limits { requests: 2, ..Limits::default() };
+    let ended = |wire: &[u8]| {
+        let mut decoder = RequestDecoder::new(limits);
+        assert_eq!(feed(&mut decoder, [wire]).1, Ok(()));
+        decoder.end(1);
+        decoder
+    };
+    let end = |id| record(kind::STDIN, id, b"", 0);
+    let open = begun(&[params_end(), record(kind::STDIN, 1, b"0123", 4)]);
+    assert!(!ended(&[]).is_unread());
+    assert!(!ended(&joined(&[open.clone(), end(1)])).is_unread());
+    assert!(!ended(&joined(&[open.clone(), record(kind::ABORT_REQUEST, 1, b"", 0)])).is_unread());
+    // The end of it, that it is no longer wanted, or that its id is used again.
+    for (last, is_last) in [
+        (end(1), true),
+        (record(kind::ABORT_REQUEST, 1, b"", 0), true),
+        (begin(1, true), true),
+        (end(3), false),
+        (record(kind::STDIN, 1, b"45", 0), false),
+        (record(kind::DATA, 1, b"", 0), false),
+        (begin(3, true), false),
+    ] {
+        let mut decoder = ended(&open);
+        assert!(decoder.is_unread());
+        assert_eq!(feed(&mut decoder, [last.as_slice()]).1, Ok(()));
+        assert_eq!(decoder.is_unread(), !is_last, "{last:?}");
+    }
+    // No more of them are remembered than may live.
+    let mut decoder = ended(&open);
+    for id in 2..1000 {
+        assert_eq!(feed(&mut decoder, [begin(id, true).as_slice()]).1, Ok(()));
+        decoder.end(id);
+    }
+    assert!(decoder.is_unread());
+    assert!(decoder.memory() <= 256, "{} bytes", decoder.memory());
+}
+
 /// Ending one request leaves another's record alone.
 #[test]
 fn an_end_in_the_middle_of_somebody_elses_record() {

@@ -66,7 +66,13 @@ impl Desk {
         loop {
             let fd = stream.as_fd();
             let (begin, failure, is_answered) = match self.input.get_mut().next(fd, &mut self.params) {
-                Err(_) | Ok(Next::End) => return Outcome::Served(served),
+                Err(_) => return Outcome::Served(served),
+                Ok(Next::End) => {
+                    if self.input.get_mut().is_unread() {
+                        self.part(fd);
+                    }
+                    return Outcome::Served(served);
+                }
                 Ok(Next::Refused(begin, refusal)) => (begin, None, self.refuse(fd, begin, refusal)),
                 Ok(Next::Request(begin)) => {
                     served += 1;
@@ -88,12 +94,19 @@ impl Desk {
             let is_kept = is_answered && begin.keep && failure.is_none() && served < max;
             if !is_kept {
                 let is_answered = is_answered && self.input.get_mut().tell(fd).is_ok();
-                if is_answered && !has_all && rustix::net::shutdown(fd, Shutdown::Write).is_ok() {
-                    self.input.get_mut().drain(fd);
+                if is_answered && !has_all {
+                    self.part(fd);
                 }
                 drop(stream);
                 return failure.map_or(Outcome::Served(served), Outcome::Leave);
             }
+        }
+    }
+
+    /// We send no more, and hear the rest of what is sent to us.
+    fn part(&mut self, fd: BorrowedFd<'_>) {
+        if rustix::net::shutdown(fd, Shutdown::Write).is_ok() {
+            self.input.get_mut().drain(fd);
         }
     }
 

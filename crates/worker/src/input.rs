@@ -207,11 +207,12 @@ impl Input {
             // Whoever has connected is about to ask, and nobody else can take it.
             await_readable(fd, FIRST_MAX);
         }
-        let has_come = self.take_early(fd) || {
-            // On a unix socket nobody can send any more, and learns it; what was sent before is there.
-            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Read);
-            self.take_early(fd)
-        };
+        let has_come = self.take_early(fd)
+            || !self.is_unread() && {
+                // On a unix socket nobody can send any more, and learns it; what was sent before is there.
+                let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Read);
+                self.take_early(fd)
+            };
         Ok(usize::from(has_come))
     }
 
@@ -406,6 +407,12 @@ impl Input {
         }
         self.decoder.end(id);
         self.body == Body::Complete
+    }
+
+    /// Whether the rest of a body is on its way whose request was answered. Neither an authorizer has one, whatever its web
+    /// server sends, nor who was aborted.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.body == Body::Open && self.decoder.is_unread()
     }
 
     /// Reads what is still sent to us and forgets it, so that closing does not take the answer away from somebody who has

@@ -176,6 +176,21 @@ fn an_upload_that_nobody_reads_any_more_does_not_hold_a_worker_that_was_told_to_
 }
 
 #[test]
+fn an_upload_that_was_answered_early_is_not_broken_off_when_term_comes() {
+    let mut site = Site::start(&[]);
+    let mut stream = site.connect();
+    let pairs = [("REQUEST_URI", "/"), ("CONTENT_LENGTH", "50000")];
+    stream.write_all(&Wire::new().responder(true).params(&pairs).0).expect("it listens");
+    assert_eq!(read_answer(&mut stream).expect("an answer").text(), "well");
+    site.sleeps();
+    site.term();
+    assert_eq!(read_answer(&mut stream), None);
+    stream.write_all(&Wire::new().stdin(&[b'x'; 50_000]).0).expect("somebody reads it");
+    drop(stream);
+    site.ends_with(0);
+}
+
+#[test]
 fn term_to_another_thread_reaches_the_one_that_accepts() {
     for turn in 0..20 {
         let mut site = Site::start(&[("SITE_START", "thread")]);

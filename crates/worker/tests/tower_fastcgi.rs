@@ -376,6 +376,23 @@ fn a_connection_that_is_not_kept_is_closed_after_the_last_answer() {
     client.assert_ended();
 }
 
+/// Whoever is still sending takes a reset, or a broken pipe, for the end of everything, also of an answer that it has not read.
+#[test]
+fn what_ends_a_body_may_come_after_the_answer_and_the_end_of_the_connection() {
+    let site = Site::start(&[]);
+    for body in [&b""[..], b"01234"] {
+        let mut client = Client::connect(&site.path);
+        let mut bytes = head(1, &Ask::post("/echo", "text/plain", body), false);
+        encode::stream(&mut bytes, kind::STDIN, 1, body);
+        client.send(&bytes);
+        assert_eq!(client.answer(1).body, body);
+        client.assert_ended();
+        let mut end = Vec::new();
+        encode::stream_end(&mut end, kind::STDIN, 1);
+        client.send(&end);
+    }
+}
+
 /// Everything has come while nothing was read, so that the kernel will tell of nothing any more.
 #[test]
 fn what_has_come_while_a_body_was_full_is_read_to_its_end() {

@@ -9,7 +9,9 @@ use std::process::Stdio;
 use rustix::net::Shutdown;
 use rustix::process::Signal;
 use serde_json::json;
-use tower::fcgi::{Client, fetch};
+use steadfast_proto::fcgi::encode;
+use steadfast_proto::fcgi::record::kind;
+use tower::fcgi::{Client, fetch, head};
 use tower::routes::Ask;
 use tower::site::{Site, hear, say};
 
@@ -57,6 +59,22 @@ fn a_busy_worker_finishes_at_sigterm_what_it_has_in_hand() {
         assert_eq!(site.rest(), ["goodbye"]);
         assert!(UnixStream::connect(&site.path).is_err(), "somebody listens");
     }
+}
+
+#[test]
+fn an_upload_that_was_answered_early_is_not_broken_off_at_sigterm() {
+    let mut site = Site::start(&[]);
+    let mut client = Client::connect(&site.path);
+    client.send(&head(1, &Ask::post("/release/a", "text/plain", b"01234"), true));
+    assert_eq!(client.answer(1).status, 200);
+    site.signal(Signal::TERM);
+    client.assert_ended();
+    let mut rest = Vec::new();
+    encode::stream(&mut rest, kind::STDIN, 1, b"01234");
+    encode::stream_end(&mut rest, kind::STDIN, 1);
+    client.send(&rest);
+    drop(client);
+    assert_eq!(site.end().code(), Some(0));
 }
 
 #[test]

@@ -123,16 +123,49 @@ enum Stage {
     TooLarge,
 }
 
+/// What is to come after the parameters. (One byte: there is an entry for each request.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Streams {
+    Stdin,
+    StdinAndData,
+    /// The web server does not want the answer: it has no reason to send the rest, but may.
+    Aborted {
+        filter: bool,
+    },
+}
+
+impl Streams {
+    fn is_filter(self) -> bool {
+        matches!(self, Streams::StdinAndData | Streams::Aborted { filter: true })
+    }
+
+    /// The kind of the record that ends them, if it must come.
+    fn last(self) -> Option<u8> {
+        match self {
+            Streams::Stdin => Some(kind::STDIN),
+            Streams::StdinAndData => Some(kind::DATA),
+            Streams::Aborted { .. } => None,
+        }
+    }
+}
+
 /// A living id.
 #[derive(Clone, Copy, Debug)]
 struct Active {
     id: u16,
     stage: Stage,
-    filter: bool,
+    streams: Streams,
     /// Records of the stream that is being read.
     records: u32,
     /// Its bytes.
     bytes: u64,
+}
+
+/// A request that does not live any more, and the kind of the empty record that is still to come for it.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    id: u16,
+    last: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +191,8 @@ pub struct RequestDecoder {
     id: u16,
     failed: Option<Error>,
     active: Vec<Active>,
+    /// Requests that were ended before their last stream was, as many as may live at a time.
+    unread: Vec<Unread>,
     gathered: Vec<u8>,
     /// Records that meant nothing, since the last BEGIN.
     idle_records: u64,
@@ -176,6 +211,7 @@ impl RequestDecoder {
             id: 0,
             failed: None,
             active: Vec::new(),
+            unread: Vec::new(),
             gathered: Vec::new(),
             idle_records: 0,
             idle_bytes: 0,
@@ -194,6 +230,7 @@ impl RequestDecoder {
         if let Err(error) = result {
             self.failed = Some(error);
             self.active = Vec::new();
+            self.unread = Vec::new();
             self.gathered = Vec::new();
         }
         result
@@ -202,7 +239,15 @@ impl RequestDecoder {
     /// The request was answered: its id is free again, and what still comes for it is swallowed. An id that does not
     /// live changes nothing.
     pub fn end(&mut self, id: u16) {
-        self.active.retain(|active| active.id != id);
+        if let Some(at) = self.active.iter().position(|active| active.id == id) {
+            let ended = self.active.remove(at);
+            if let Some(last) = ended.streams.last().filter(|_| ended.stage != Stage::Complete) {
+                if self.unread.len() >= self.limits.requests {
+                    self.unread.remove(0);
+                }
+                self.unread.push(Unread { id, last });
+            }
+        }
         if self.id == id && matches!(self.body, Body::Params | Body::Stdin | Body::Data) {
             self.body = Body::Swallow;
         }
@@ -221,17 +266,26 @@ impl RequestDecoder {
         self.active.is_empty() && is_swallowing && self.reader.holds_nothing() && self.failed.is_none()
     }
 
+    /// Of a request that was ended before all of it had come, the rest is on its way: whoever closes now takes the answer from
+    /// a web server that is still sending.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
     /// How many requests live.
     #[must_use]
     pub fn active(&self) -> usize {
         self.active.len()
     }
 
-    /// Bytes that it holds beyond itself: an entry for each request that lived at a time, and a management record that
-    /// is not complete yet.
+    /// Bytes that it holds beyond itself: an entry for each request that lived at a time, a smaller one for each that
+    /// is not read to its end, and a management record that is not complete yet.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.active.capacity() * size_of::<Active>() + self.gathered.capacity()
+        self.active.capacity() * size_of::<Active>()
+            + self.unread.capacity() * size_of::<Unread>()
+            + self.gathered.capacity()
     }
 
     fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
@@ -301,7 +355,12 @@ impl RequestDecoder {
                     return Err(Error::BodyLength { kind, content });
                 }
                 self.idle_record(kind, content)?;
-                Ok(self.active.iter().any(|active| active.id == id).then_some(Event::Abort { id }))
+                self.unread.retain(|unread| unread.id != id);
+                let active = self.active.iter_mut().find(|active| active.id == id);
+                Ok(active.map(|active| {
+                    active.streams = Streams::Aborted { filter: active.streams.is_filter() };
+                    Event::Abort { id }
+                }))
             }
             kind::END_REQUEST | kind::STDOUT | kind::STDERR if id == 0 => Err(Error::NoRequest { kind }),
             kind::END_REQUEST | kind::STDOUT | kind::STDERR => Err(Error::UnexpectedKind { kind }),
@@ -320,6 +379,9 @@ impl RequestDecoder {
             _ => (Stage::Data, Body::Data),
         };
         let Some(active) = self.active.iter_mut().find(|active| active.id == id) else {
+            if content == 0 {
+                self.unread.retain(|unread| (unread.id, unread.last) != (id, kind));
+            }
             self.idle_record(kind, content)?;
             return Ok(None);
         };
@@ -330,7 +392,7 @@ impl RequestDecoder {
         if active.stage < mine {
             return Err(Error::TooEarly { kind, id });
         }
-        if kind == kind::DATA && !active.filter {
+        if kind == kind::DATA && !active.streams.is_filter() {
             return Err(Error::UnexpectedKind { kind });
         }
         if active.stage > mine {
@@ -346,7 +408,7 @@ impl RequestDecoder {
             active.bytes = 0;
             let (next, event) = match mine {
                 Stage::Params => (Stage::Stdin, Event::ParamsEnd { id }),
-                Stage::Stdin if active.filter => (Stage::Data, Event::StdinEnd { id }),
+                Stage::Stdin if active.streams.is_filter() => (Stage::Data, Event::StdinEnd { id }),
                 Stage::Stdin => (Stage::Complete, Event::StdinEnd { id }),
                 _ => (Stage::Complete, Event::DataEnd { id }),
             };
@@ -406,7 +468,9 @@ impl RequestDecoder {
         }
         self.idle_records = 0;
         self.idle_bytes = 0;
-        self.active.push(Active { id, stage: Stage::Params, filter: role == role::FILTER, records: 0, bytes: 0 });
+        self.unread.retain(|unread| unread.id != id);
+        let streams = if role == role::FILTER { Streams::StdinAndData } else { Streams::Stdin };
+        self.active.push(Active { id, stage: Stage::Params, streams, records: 0, bytes: 0 });
         Ok(Event::Begin { id, role, keep })
     }
 

@@ -68,7 +68,7 @@ impl<S: Application> Connection<S> {
             if is_leaving && wire.requests().is_quiet() {
                 // A request that has come already is served.
                 if !self.read_early().await? {
-                    return Ok(());
+                    break;
                 }
                 continue;
             }

@@ -43,8 +43,6 @@ pub(super) struct Requests {
     unanswered: usize,
     /// The connection takes no other request: it is closed when the answers are sent.
     is_closing: bool,
-    /// A request was answered before its body was complete.
-    is_unread: bool,
     room: Arc<Notify>,
 }
 
@@ -74,7 +72,6 @@ impl Requests {
             living: Vec::new(),
             unanswered: 0,
             is_closing: false,
-            is_unread: false,
             room,
         }
     }
@@ -223,10 +220,6 @@ impl Requests {
         if let Some(at) = self.living.iter().position(|living| living.id == id) {
             let living = self.living.swap_remove(at);
             self.is_closing |= !living.keep;
-            self.is_unread |= match living.stage {
-                Stage::Body(feed, _) => !feed.has_ended(),
-                Stage::Params(..) | Stage::Refused => true,
-            };
         }
     }
 
@@ -268,7 +261,7 @@ impl Requests {
 
     /// Some of what the web server sends was not read: it must be, or closing takes the answer from it.
     pub(super) fn is_unread(&self) -> bool {
-        self.is_unread || !self.decoder.is_idle()
+        self.decoder.is_unread() || !self.decoder.is_idle()
     }
 
     /// The bodies that nobody takes, and how much of each is kept: while there is one, nothing is read.
