@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::conditions::{is_soon, tail};
-use support::daemon::{Config, Daemon, Pool, SOON};
+use support::daemon::{Config, Daemon, Pool, SOON, steadfast};
 use support::http::Ask;
 use support::loopback;
 use support::scene::Scene;
@@ -139,4 +139,29 @@ fn a_site_that_is_broken_from_the_start_does_not_cycle() {
     let serves = is_soon(|| Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 1"));
     assert!(serves, "{:?}\n{}", begun.elapsed(), tail(&mut daemon));
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}
+
+#[test]
+fn check_boot_tries_a_manager_and_does_not_let_it_cycle() {
+    let scene = Scene::new();
+    let config = Config::new(&[pool(&scene, loopback::address())]);
+    let file = config.write(&scene).display().to_string();
+    let check = || steadfast(scene.path(), &["check", "--boot", "-c", &file]);
+    release(&scene, &GOOD.replace("RELEASE", "1"));
+    let said = check();
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.contains("site: ok, ready after ") && said.stdout.contains(", and verified"), "{said:?}");
+    release(&scene, &hollow(&scene));
+    let said = check();
+    assert_eq!(said.code, 78, "{said:?}");
+    assert!(said.stdout.contains("have died before they had answered"), "{said:?}");
+    assert!(said.stdout.contains("Can't locate object method new"), "{said:?}");
+    let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
+    assert_eq!(starts.matches("manager").count(), 2, "{starts}");
+    assert!((1..=5).contains(&starts.matches("worker").count()), "{starts}");
+    release(&scene, "sub { [500, [], ['no']] };\n");
+    let said = check();
+    assert_eq!(said.code, 78, "{said:?}");
+    assert!(said.stdout.contains("expected status 200, got status 500"), "{said:?}");
+    assert!(is_soon(|| scene.processes().is_empty()), "something is left: {:?}", scene.processes());
 }

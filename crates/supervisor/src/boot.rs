@@ -15,11 +15,12 @@ use steadfast_config::types::{Config, Pass, Pool, Verify};
 use steadfast_proto::link::{Decoder, FromWorker, Role};
 
 use crate::asking::{self, Place};
-use crate::children::{Ended, Kill, raise_nofile, reap, signal, signal_group};
+use crate::children::{Ended, Kill, ended, raise_nofile, reap, signal, signal_group};
 use crate::front::private::bind_loopback;
 use crate::front::process;
 use crate::launch::Launch;
 use crate::listener::{Listener, UnixSpec};
+use crate::nest::{self, Brood};
 use crate::output::{Lines, Scratch, Turn};
 use crate::procfs::Procfs;
 use crate::readiness::interval;
@@ -120,6 +121,8 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
         procfs: Procfs::new(),
         began: Instant::now(),
         speaks: false,
+        is_manager: pool.pass == Pass::ServerStarter,
+        is_held: false,
         stderr_open: true,
         ended: None,
     })
@@ -139,6 +142,10 @@ struct Trial {
     procfs: Procfs,
     began: Instant,
     speaks: bool,
+    /// It starts workers of its own, and anew for ever when they die.
+    is_manager: bool,
+    /// It stands still, so that it starts no more of them.
+    is_held: bool,
     stderr_open: bool,
     ended: Option<Ended>,
 }
@@ -147,7 +154,7 @@ impl Trial {
     fn wait_ready(&mut self, pool: &Pool) -> Result<String, String> {
         let mut looks = 0;
         loop {
-            self.hear(interval(looks));
+            self.hear(if self.is_manager { nest::TRIAL } else { interval(looks) });
             looks += 1;
             let took = self.began.elapsed();
             if let Some(end) = &self.ended {
@@ -166,8 +173,14 @@ impl Trial {
             if let Some(word) = self.words() {
                 return word.map(|()| format!("ready by its word after {} ms", took.as_millis()));
             }
+            let brood = if self.is_manager { nest::brood(self.spawned.pid) } else { None };
+            if matches!(brood, Some(Brood::Living | Brood::Dead(_))) {
+                let _ = signal(self.spawned.pidfd.as_fd(), Kill::Stop);
+                self.is_held = true;
+                return Ok(format!("ready after {} ms", took.as_millis()));
+            }
             match self.procfs.syscall(self.spawned.pid) {
-                _ if self.speaks => {}
+                _ if self.speaks || brood.is_some() => {}
                 Some(syscall) if syscall.is_waiting() => {
                     return Ok(format!("ready after {} ms", took.as_millis()));
                 }
@@ -192,8 +205,12 @@ impl Trial {
         let mut lines = Lines::new();
         let mut said = Vec::new();
         let patience = verify.timeout + Duration::from_secs(1);
+        let mut has_died = None;
         let ended = loop {
             self.hear(interval(0));
+            if self.is_held && has_died.is_none() {
+                has_died = self.dead_brood();
+            }
             let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
             lines.read(asker.stderr.as_fd(), now, &mut self.scratch, &mut said);
             if let Ok(Some(ended)) = reap(asker.pidfd.as_fd()) {
@@ -204,10 +221,13 @@ impl Trial {
             if began.elapsed() >= patience + Duration::from_secs(1) {
                 return Err("it failed its verify request: the process that asks it does not end".to_owned());
             }
-            if began.elapsed() >= patience {
+            if has_died.is_some() || began.elapsed() >= patience {
                 let _ = signal_group(asker.pid, Kill::Kill);
             }
         };
+        if let Some(gone) = has_died {
+            return Err(nest::all_have_died(gone));
+        }
         match (ended, asking::take_word(&mut said)) {
             (Ended::Code(0), _) => Ok(()),
             (_, word) => {
@@ -215,6 +235,14 @@ impl Trial {
                 self.lines.hear(format!("{told}\n").as_bytes(), 0, &mut Vec::new());
                 Err(format!("it failed its verify request: {}", word.unwrap_or_else(|| "no answer".to_owned())))
             }
+        }
+    }
+
+    /// How many workers of its own it had, if all have died.
+    fn dead_brood(&self) -> Option<usize> {
+        match nest::brood(self.spawned.pid)? {
+            Brood::Dead(gone) => Some(gone),
+            Brood::None | Brood::Living => None,
         }
     }
 
@@ -264,18 +292,23 @@ impl Trial {
                 self.stderr_open = false;
             }
         }
-        if self.ended.is_none()
-            && let Ok(Some(ended)) = reap(self.spawned.pidfd.as_fd())
-        {
+        if self.ended.is_none() && matches!(ended(self.spawned.pidfd.as_fd()), Ok(Some(_))) {
+            // Whom it leaves behind; its group's leader is unreaped.
+            let _ = signal_group(self.spawned.pid, Kill::Kill);
             self.lines.finish(now, &mut passed);
-            self.ended = Some(ended);
+            self.ended = reap(self.spawned.pidfd.as_fd()).ok().flatten();
         }
     }
 
     /// TERM, and KILL to the group when it has not left.
     fn leave(&mut self) {
         let asked = Instant::now();
-        let _ = signal(self.spawned.pidfd.as_fd(), Kill::Term);
+        // Let go, it would start others before it listened to us.
+        let is_alone = self.is_held && self.ended.is_none() && self.dead_brood().is_some();
+        let _ = signal(self.spawned.pidfd.as_fd(), if is_alone { Kill::Kill } else { Kill::Term });
+        if self.is_held {
+            let _ = signal(self.spawned.pidfd.as_fd(), Kill::Cont);
+        }
         while self.ended.is_none() && asked.elapsed() < LEAVES_WITHIN {
             self.hear(Duration::from_millis(16));
         }

@@ -32,7 +32,7 @@ use crate::voice::Word;
 use crate::workers::Step;
 
 /// Between two looks at a trial: shorter than the life of a worker that dies at its start.
-const TRIAL: Duration = Duration::from_millis(4);
+pub(crate) const TRIAL: Duration = Duration::from_millis(4);
 /// Between two looks at who leaves.
 const LEAVING: Duration = Duration::from_millis(1);
 /// The same while all are busy.
@@ -64,25 +64,51 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     if worker.trial.is_some() { look_at_trial(shell, id, pid) } else { look_at_leaving(shell, id, pid) }
 }
 
+/// What a manager on trial has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Brood {
+    /// Nobody yet.
+    None,
+    /// Somebody who lives.
+    Living,
+    /// So many, of whom nobody lives.
+    Dead(usize),
+}
+
+/// Whom a manager has started; `None` where the kernel does not tell, or it is gone.
+pub(crate) fn brood(manager: Pid) -> Option<Brood> {
+    let children = children(manager)?;
+    let is_dead = |child: &u32| state(*child) == Some('Z');
+    Some(match children.len() {
+        0 => Brood::None,
+        gone if children.iter().all(is_dead) => Brood::Dead(gone),
+        _ => Brood::Living,
+    })
+}
+
+/// Why a generation is broken whose manager's workers are dead.
+pub(crate) fn all_have_died(gone: usize) -> String {
+    format!("it starts workers of its own, and all {gone} have died before they had answered")
+}
+
 fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
-    let Some(children) = children(pid) else { return };
+    let Some(brood) = brood(pid) else { return };
     let Some(worker) = shell.workers.get_mut(id) else { return };
-    if worker.held.is_none() {
-        if !children.is_empty() {
+    match (&worker.held, brood) {
+        (None, Brood::Living | Brood::Dead(_)) => {
             worker.held = Some(BTreeMap::new());
             let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
             readiness::seen(shell, id);
+            again(shell, id, TRIAL);
         }
-        return again(shell, id, TRIAL);
+        (None, Brood::None) | (Some(_), Brood::None | Brood::Living) => again(shell, id, TRIAL),
+        (Some(_), Brood::Dead(gone)) => {
+            let message = all_have_died(gone);
+            worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
+            asking::cancel(shell, id);
+            links::broken(shell, id);
+        }
     }
-    if children.is_empty() || !children.iter().all(|child| state(*child) == Some('Z')) {
-        return again(shell, id, TRIAL);
-    }
-    let gone = children.len();
-    let message = format!("it starts workers of its own, and all {gone} have died before they had answered");
-    worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
-    asking::cancel(shell, id);
-    links::broken(shell, id);
 }
 
 fn look_at_leaving(shell: &mut Shell, id: WorkerId, pid: Pid) {
