@@ -24,6 +24,14 @@ pub(crate) fn begin(shell: &mut Shell, id: WorkerId) {
     worker.baseline = shell.procfs.io(worker.pid).map(|io| Baseline { io, heard: worker.voice.heard() });
 }
 
+/// It was seen waiting between `before` and its baseline. Unless nothing happened from the one to the other, a request may
+/// have come and gone after that look, and a short life gone with it.
+pub(crate) fn doubt(shell: &mut Shell, id: WorkerId, before: Option<Io>) {
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.was_in_hand |= worker.baseline.map(|baseline| baseline.io) != before;
+    }
+}
+
 /// Tells the policy what a dying worker and a few others of its pool have served since they were asked last. The dead
 /// one must not be reaped yet.
 pub(crate) fn gather(shell: &mut Shell, dying: WorkerId, end: Ended) {

@@ -73,10 +73,14 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
         };
         return shell.timers.set(Timer::Probe(id), again);
     }
+    let before = shell.procfs.io(pid);
     let again = match shell.procfs.syscall(pid) {
         // It may be its hello: who speaks is ready by its word only.
         Some(_) if has_said_something => now.after(interval(0)),
-        Some(syscall) if syscall.is_waiting() => return seen(shell, id),
+        Some(syscall) if syscall.is_waiting() => {
+            seen(shell, id);
+            return evidence::doubt(shell, id, before);
+        }
         Some(_) if connections::has_one(pid, worker.pidfd.as_fd()) => {
             worker.was_in_hand = true;
             return seen(shell, id);

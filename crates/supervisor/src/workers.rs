@@ -43,7 +43,7 @@ pub(crate) struct Worker {
     pub(crate) baseline: Option<Baseline>,
     /// Requests that the policy has been told of.
     pub(crate) told: u64,
-    /// It was first seen with a request in hand, which it may have answered before.
+    /// It was first seen with a request in hand, or may have had one: that is answered before its baseline, perhaps.
     pub(crate) was_in_hand: bool,
     /// Its word for the status table.
     pub(crate) text: Option<String>,
