@@ -38,6 +38,14 @@ pub fn values(loaded: &Loaded) -> Vec<Value> {
     lister.values
 }
 
+/// The keys of `[supervisor]`, of which nobody knows the places any more.
+#[must_use]
+pub fn supervisor_values(supervisor: &Supervisor) -> Vec<Value> {
+    let mut lister = Lister { table: String::new(), places: None, values: Vec::new() };
+    lister.supervisor(supervisor);
+    lister.values
+}
+
 /// The keys of one pool, of which nobody knows the places any more.
 #[must_use]
 pub fn pool_values(pool: &Pool) -> Vec<Value> {

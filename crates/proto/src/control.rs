@@ -157,6 +157,9 @@ pub enum Answer {
         pool: String,
         /// Its keys and values, as lines of TOML.
         text: String,
+        /// With the first pool: those of `[supervisor]` as the supervisor was started; older ones do not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        supervisor: Option<String>,
     },
     /// One event.
     Event {

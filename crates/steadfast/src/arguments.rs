@@ -234,13 +234,13 @@ pub(crate) struct Check {
 #[command(after_help = "\
 Examples:
   steadfast config -c site.toml           a configuration again, with every default
-  steadfast config --diff                 what a reload would change in the pools that run
+  steadfast config --diff                 what a reload or a restart would change
   steadfast config --schema > steadfast.schema.json      for editors
 
 Exit codes of --diff, as diff has them: 0 the same, 1 different; 69 no supervisor
 answers, 78 the file is broken.")]
 pub(crate) struct ConfigVerb {
-    /// What differs between the pools of the file and those of the supervisor that runs
+    /// What differs between the file and the supervisor that runs: pools, and what needs a restart
     #[arg(long, conflicts_with = "schema")]
     pub(crate) diff: bool,
     /// A JSON Schema (2020-12) of configurations, whatever the file says

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::apps;
-use support::daemon::{Config, Pool, steadfast};
+use support::daemon::{Config, Daemon, Pool, STEADFAST, steadfast};
 use support::scene::Scene;
 
 #[test]
@@ -60,6 +60,37 @@ fn a_difference_is_what_a_reload_would_change() {
     assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{}", same.stderr);
     fs::write(&file, "[pool").expect("the scene is ours");
     assert_eq!(steadfast(scene.path(), &diff).code, 78);
+}
+
+#[test]
+fn what_a_reload_does_not_change_is_told_apart() {
+    let scene = Scene::new();
+    let config = Config::new(&[Pool::new("site", &[apps::rust()]).workers("2").queue()]);
+    let path = config.write(&scene);
+    let text = fs::read_to_string(&path).expect("it was written");
+    // What an option says is no word of the file.
+    let mut command = Command::new(STEADFAST);
+    command.arg("run").arg("-c").arg(&path).args(["--log", "json"]);
+    fs::write(&path, text.replace("log = \"json\"", "log = \"logfmt\"")).expect("the scene is ours");
+    let mut daemon = Daemon::spawn(command, &scene, &scene.join("run/control.sock"));
+    daemon.wait_serving("site");
+    let file = path.display().to_string();
+    let diff = |more: &[&str]| steadfast(scene.path(), &[&["config", "--diff", "-c", &file], more].concat());
+    let same = diff(&[]);
+    assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{}", same.stderr);
+    fs::write(&path, text.replace("log = \"json\"", "log = \"human\"\nlog-level = \"debug\""))
+        .expect("the scene is ours");
+    let other = diff(&[]);
+    assert_eq!(other.code, 1, "{}", other.stderr);
+    let head = "[supervisor]  # counts after a restart, not a reload\n";
+    assert!(other.stdout.contains(&format!("{head}-log = \"logfmt\"\n+log = \"human\"  # ")), "{}", other.stdout);
+    assert!(other.stdout.contains("-log-level = \"info\"\n+log-level = \"debug\"  # "), "{}", other.stdout);
+    assert_eq!(other.stdout.matches('[').count(), 1, "the pools are the same: {}", other.stdout);
+    let rows: serde_json::Value = serde_json::from_str(&diff(&["--json"]).stdout).expect("JSON");
+    assert_eq!((&rows[0]["table"], &rows[0]["needs"]), (&"supervisor".into(), &"restart".into()), "{rows}");
+    let reloaded = daemon.verb(&["reload", "--wait"]);
+    assert_eq!(reloaded.code, 0, "{}", reloaded.stderr);
+    assert_eq!(diff(&[]).stdout, other.stdout, "the log goes on as it was");
 }
 
 /// Validates TOML files by the schema with python3-jsonschema, and prints each that does not hold.

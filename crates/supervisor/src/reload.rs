@@ -57,6 +57,8 @@ pub(crate) struct Source {
     pub(crate) directory: PathBuf,
     /// Settled at start; a reload does not move it.
     pub(crate) runtime_dir: PathBuf,
+    /// `[supervisor]` as it was at start; a reload changes nothing of it.
+    pub(crate) supervisor: config::Supervisor,
     /// What came with us: its sockets can be taken once.
     pub(crate) inherited: Inherited,
     /// We may become somebody else.

@@ -58,6 +58,8 @@ pub struct Options {
     pub source: ConfigSource,
     /// The current directory, absolute.
     pub directory: PathBuf,
+    /// `--log`, which is stronger than the configuration's word.
+    pub log: Option<LogTo>,
     /// `--record FILE`.
     pub record: Option<PathBuf>,
     /// `--control PATH`; `None`: the configuration's, in the runtime directory.
@@ -120,10 +122,11 @@ struct Ground {
     signals: Signals,
     record: Option<PathBuf>,
     control: PathBuf,
+    log: Log,
 }
 
 fn ground(options: Options, inherited: Inherited, upgrades: u32) -> Result<Ground, Failure> {
-    let Options { loaded, source, directory, record, control, version } = options;
+    let Options { loaded, source, directory, record, control, log, version } = options;
     // Whatever we were given: no signal is lost or ignored, our own limit is the hard one.
     let signals = Signals::install().map_err(failed("receive signals"))?;
     let mut notify = Notify::from_environment();
@@ -136,14 +139,26 @@ fn ground(options: Options, inherited: Inherited, upgrades: u32) -> Result<Groun
     let is_root = rustix::process::geteuid().is_root();
     let runtime_dir = runtime_dir::runtime_dir(&loaded.config, &directory);
     let program = own_path();
-    let source =
-        Source { config: source, directory, runtime_dir, inherited, is_root, version, program, variables, upgrades };
+    let supervisor = loaded.config.supervisor.clone();
+    let log = Log::open(format(log.unwrap_or(supervisor.log)), level(supervisor.log_level));
+    let source = Source {
+        config: source,
+        directory,
+        runtime_dir,
+        supervisor,
+        inherited,
+        is_root,
+        version,
+        program,
+        variables,
+        upgrades,
+    };
     source.check(&loaded).map_err(|report| Failure { message: report.render(false), exit_code: 78 })?;
     let control = match control {
         Some(path) => source.directory.join(path),
         None => source.runtime_dir.join(&loaded.config.supervisor.control),
     };
-    Ok(Ground { loaded, source, notify, nofile, signals, record, control })
+    Ok(Ground { loaded, source, notify, nofile, signals, record, control, log })
 }
 
 /// Where our program lies, or what has been put in its place since.
@@ -158,10 +173,9 @@ fn own_path() -> PathBuf {
 fn start(options: Options) -> Result<Supervisor, Failure> {
     let inherited = Inherited::from_environment();
     close_inherited_on_exec().map_err(failed("mark inherited fds close-on-exec"))?;
-    let Ground { loaded, mut source, notify, nofile, signals, record, control } = ground(options, inherited, 0)?;
+    let Ground { loaded, mut source, notify, nofile, signals, record, control, log } = ground(options, inherited, 0)?;
     let lock = runtime_dir::take(&source.runtime_dir, source.is_root)?;
     let (seed, recording) = begin_recording(record.as_deref())?;
-    let log = Log::open(format(loaded.config.supervisor.log), level(loaded.config.supervisor.log_level));
     let mut shell = shell(log, notify, nofile, source.runtime_dir.clone())?;
     clear(&shell)?;
     containment::begin(&mut shell);
@@ -182,13 +196,12 @@ fn start(options: Options) -> Result<Supervisor, Failure> {
 fn succeed(options: Options, estate: &Estate, heritage: Heritage) -> Result<Supervisor, Failure> {
     let refused = |message: String| Failure { message, exit_code: 71 };
     let inherited = take::inherited(estate);
-    let Ground { loaded, mut source, notify, nofile, signals, record, .. } =
+    let Ground { loaded, mut source, notify, nofile, signals, record, log, .. } =
         ground(options, inherited, estate.upgrades)?;
     rescue::pass("ground");
     let lock = take::lock(estate).map_err(refused)?;
     let record = record.map(|path| path.with_added_extension(estate.upgrades.to_string()));
     let (seed, mut recording) = begin_recording(record.as_deref())?;
-    let log = Log::open(format(loaded.config.supervisor.log), level(loaded.config.supervisor.log_level));
     let nofile = Nofile { soft_before: estate.nofile, ..nofile };
     let mut shell = shell(log, notify, nofile, source.runtime_dir.clone())?;
     shell.clock = take::clock(estate);

@@ -18,6 +18,9 @@ use crate::places::{self, Around};
 use crate::units::clean;
 use crate::verbs::run::broken;
 
+/// The table of the supervisor itself.
+const SUPERVISOR: &str = "supervisor";
+
 pub(super) fn config(arguments: &ConfigVerb, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
     if arguments.schema {
         output::result(&schema::json())?;
@@ -66,7 +69,7 @@ fn json(rows: &impl Serialize) -> Result<String, Failure> {
         .map_err(|error| Failure::new(ExitCode::Bug, format!("the configuration cannot be written as JSON: {error}")))
 }
 
-/// The keys of each pool that runs, with their values as TOML.
+/// The keys of each table that runs, with their values as TOML.
 type Running = BTreeMap<String, BTreeMap<String, String>>;
 
 fn running(target: &Target, around: &Around) -> Result<Running, Failure> {
@@ -79,18 +82,24 @@ fn running(target: &Target, around: &Around) -> Result<Running, Failure> {
     client.ask(&Request::Config, Some(AT_ONCE)).map_err(nobody)?;
     let mut running = Running::new();
     let finished = client.finish(|answer, _| {
-        if let Answer::Config { pool, text } = answer {
-            let pair = |line: &str| {
-                let (line, _) = line.rsplit_once("  # ")?;
-                let (key, value) = line.trim_end().split_once(" = ")?;
-                Some((key.to_owned(), value.to_owned()))
-            };
-            running.insert(pool.clone(), text.lines().filter_map(pair).collect());
+        if let Answer::Config { pool, text, supervisor } = answer {
+            running.insert(format!("pool.{pool}"), keys(&text));
+            running.extend(supervisor.as_deref().map(|text| (SUPERVISOR.to_owned(), keys(text))));
         }
         Ok(())
     });
     finished.map_err(nobody)?;
     Ok(running)
+}
+
+/// The keys of a table as [`effective::text`] writes them.
+fn keys(text: &str) -> BTreeMap<String, String> {
+    let pair = |line: &str| {
+        let (line, _) = line.rsplit_once("  # ")?;
+        let (key, value) = line.trim_end().split_once(" = ")?;
+        Some((key.to_owned(), value.to_owned()))
+    };
+    text.lines().filter_map(pair).collect()
 }
 
 /// One key that is not the same in both.
@@ -102,16 +111,27 @@ struct Difference {
     running: Option<String>,
     file: Option<String>,
     origin: Option<String>,
+    /// What makes the file's word count.
+    needs: Needs,
 }
 
-/// What differs in the pools; what the supervisor itself was started with, no reload changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Needs {
+    Reload,
+    Restart,
+}
+
+/// What differs in the pools and in `[supervisor]`, if the supervisor tells that. Guards are other processes, which nobody asks.
 fn differences(values: &[Value], running: &Running) -> Vec<Difference> {
-    let mut tables: BTreeSet<String> = running.keys().map(|pool| format!("pool.{pool}")).collect();
+    let mut tables: BTreeSet<String> = running.keys().cloned().collect();
     let of_pools = values.iter().filter(|value| value.table.starts_with("pool."));
     tables.extend(of_pools.map(|value| value.table.clone()));
     let mut found = Vec::new();
     for table in tables {
-        let before = running.get(table.trim_start_matches("pool."));
+        let before = running.get(&table);
+        // What the supervisor itself was started with, no reload changes.
+        let needs = if table == SUPERVISOR { Needs::Restart } else { Needs::Reload };
         let own = |value: &&Value| value.table == table && value.value.is_some();
         let after: BTreeMap<&str, &Value> =
             values.iter().filter(own).map(|value| (value.key.as_str(), value)).collect();
@@ -123,7 +143,7 @@ fn differences(values: &[Value], running: &Running) -> Vec<Difference> {
             let file = value.and_then(|value| value.value.clone());
             if running != file {
                 let origin = value.map(|value| value.origin.clone());
-                found.push(Difference { table: table.clone(), key: key.to_owned(), running, file, origin });
+                found.push(Difference { table: table.clone(), key: key.to_owned(), running, file, origin, needs });
             }
         }
     }
@@ -139,7 +159,8 @@ fn drawn(differences: &[Difference], file: &str, style: Style) -> String {
     let mut table = "";
     for difference in differences {
         if difference.table != table {
-            let _never_fails = writeln!(text, "[{}]", clean(&difference.table));
+            let when = if difference.needs == Needs::Restart { "  # counts after a restart, not a reload" } else { "" };
+            let _never_fails = writeln!(text, "[{}]{when}", clean(&difference.table));
             table = &difference.table;
         }
         let key = &difference.key;

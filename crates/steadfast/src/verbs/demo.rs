@@ -42,7 +42,7 @@ pub(super) fn demo(demo: &Demo, target: &Target, around: &Around) -> Result<u8, 
     output::result(&banner(http, is_other, home.path(), output::stdout_style()))?;
     let directory = around.directory.clone();
     let version = env!("CARGO_PKG_VERSION");
-    Ok(supervisor::run(Options { loaded, source, directory, record: None, control: None, version }))
+    Ok(supervisor::run(Options { loaded, source, directory, record: None, control: None, log: None, version }))
 }
 
 fn refuse(demo: &Demo, target: &Target) -> Result<(), Failure> {

@@ -18,21 +18,19 @@ use crate::units::LogFormat;
 /// Gives the supervisor's own exit code.
 pub(super) fn run(arguments: Run, target: Target, around: &Around) -> Result<u8, Failure> {
     let control = target.control.clone();
-    let (log, record) = (arguments.log, arguments.record.clone());
+    let (log, record) = (arguments.log.map(log_of), arguments.record.clone());
     let source = if arguments.command.is_empty() {
         ConfigSource::File(places::configuration(target.config.as_deref(), around)?)
     } else {
         ConfigSource::CommandLine(Box::new(command_line(arguments, target)))
     };
-    let mut loaded = read(&source, around, Examined::require_pools).map_err(|report| broken(&report))?;
+    let loaded = read(&source, around, Examined::require_pools).map_err(|report| broken(&report))?;
     if !loaded.warnings.is_empty() {
         output::message(&loaded.warnings.render(output::stderr_style().colour));
     }
-    if let Some(log) = log {
-        loaded.config.supervisor.log = log_of(log);
-    }
     let directory = around.directory.clone();
-    Ok(run::run(Options { loaded, source, directory, record, control, version: env!("CARGO_PKG_VERSION") }))
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(run::run(Options { loaded, source, directory, record, control, log, version }))
 }
 
 /// The configuration by itself and against this machine: every problem of both, and of what `more` looks at, at once.

@@ -109,7 +109,12 @@ fn react(shell: &mut Shell, policy: &Policy, source: &mut Source, request: Reque
         Request::Config => {
             let running = shell.pools.iter().filter(|pool| !pool.is_leaving);
             let text = |pool: &Pool| effective::text(&effective::pool_values(&pool.plan.config));
-            let answer = |pool: &Pool| Answer::Config { pool: pool.name.to_string(), text: text(pool) };
+            let mut supervisor = Some(effective::text(&effective::supervisor_values(&source.supervisor)));
+            let answer = |pool: &Pool| Answer::Config {
+                pool: pool.name.to_string(),
+                text: text(pool),
+                supervisor: supervisor.take(),
+            };
             let mut answers: Vec<Answer> = running.map(answer).collect();
             answers.push(Answer::Done { text: String::new() });
             Ok(Reaction::Answers(answers))
