@@ -109,11 +109,12 @@ fn a_reload_to_a_release_whose_workers_die_is_refused_at_once() {
     release(&scene, &hollow(&scene));
     let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
     assert_eq!(said.code, 1, "{said:?}\n{}", tail(&mut daemon));
-    assert!(said.stderr.contains("have died before they had answered"), "{said:?}");
+    assert!(said.stderr.contains("the first has died before it had answered"), "{said:?}");
     assert_eq!(daemon.workers("site"), before, "the old manager was touched");
     assert!(Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 0"), "{}", tail(&mut daemon));
     let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
-    assert!(starts.matches("worker").count() <= 5, "{starts}");
+    // The kernel stops the trial's manager at its first fork: not one more can have been started.
+    assert_eq!(starts.matches("worker").count(), 1, "{starts}");
     daemon.stop();
 }
 
@@ -125,12 +126,16 @@ fn a_site_that_is_broken_from_the_start_does_not_cycle() {
     release(&scene, &hollow(&scene));
     let mut daemon = Config::new(&[pool(&scene, address)]).start(&scene);
     let opened = daemon.wait_event("breaker-opened", SOON);
-    assert!(opened.text.contains("have died before they had answered"), "{}", opened.text);
+    assert!(opened.text.contains("the first has died before it had answered"), "{}", opened.text);
     daemon.wait_event("breaker-half-open", Duration::from_secs(15));
     daemon.wait_event("breaker-opened", SOON);
     let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
-    assert_eq!(starts.matches("manager").count(), 2, "{starts}");
-    assert!(starts.matches("worker").count() <= 10, "{starts}");
+    // A manager for each trial, and the kernel stops each at its first fork: not one more can have been started. (On a busy
+    // machine the next trial may have come before we look.)
+    let trials = 1 + daemon.event_names().iter().filter(|name| *name == "breaker-half-open").count();
+    let (managers, workers) = (starts.matches("manager").count(), starts.matches("worker").count());
+    assert!((2..=trials).contains(&managers), "{trials} trials: {starts}");
+    assert!((2..=managers).contains(&workers), "{starts}");
     // Mended, it serves after the next trial.
     release(&scene, &GOOD.replace("RELEASE", "1"));
     let begun = Instant::now();
@@ -154,7 +159,7 @@ fn check_boot_tries_a_manager_and_does_not_let_it_cycle() {
     release(&scene, &hollow(&scene));
     let said = check();
     assert_eq!(said.code, 78, "{said:?}");
-    assert!(said.stdout.contains("have died before they had answered"), "{said:?}");
+    assert!(said.stdout.contains("died before"), "{said:?}");
     assert!(said.stdout.contains("Can't locate object method new"), "{said:?}");
     let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
     assert_eq!(starts.matches("manager").count(), 2, "{starts}");

@@ -85,9 +85,29 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     Ok(process::waitid(WaitId::PidFd(pidfd), options)?.as_ref().map(Ended::from_status))
 }
 
-/// Any child that has ended, left unreaped; `None` when there is none, or no child at all.
-pub fn next_dead() -> io::Result<Option<Pid>> {
-    Ok(sys::wait_any()?.and_then(Pid::new))
+/// Of whom the kernel has something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A child that has ended.
+    Dead(Pid),
+    /// A process that we trace, and that stands still.
+    Stopped(Pid),
+}
+
+/// Any child that has ended, left unreaped, or a traced process that stands still; `None` when there is none, or no child
+/// at all.
+pub fn next_dead() -> io::Result<Option<Found>> {
+    Ok(sys::wait_any()?.and_then(|(pid, is_stopped)| {
+        let pid = Pid::new(pid)?;
+        Some(if is_stopped { Found::Stopped(pid) } else { Found::Dead(pid) })
+    }))
+}
+
+/// Why a traced process stands still: a signal, and above its 8 bits an event (ptrace(2)). It is told once.
+pub(crate) fn take_stop(pid: Pid) -> Option<i32> {
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+    let status = process::waitid(WaitId::Pid(pid.raw()), options).ok()??;
+    status.trapping_signal().or_else(|| status.stopping_signal())
 }
 
 /// How a child that `next_dead` found has ended; it stays unreaped.

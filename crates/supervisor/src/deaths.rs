@@ -8,9 +8,12 @@ use steadfast_policy::event::{Event as Fact, ZygoteEnd};
 use steadfast_policy::ids::{PoolId, WorkerId, ZygoteId};
 
 use crate::asking;
-use crate::children::{Ended, Kill, Pid, ended, ended_pid, is_of_our_session, next_dead, reap, reap_pid, signal_group};
+use crate::children::{
+    Ended, Found, Kill, Pid, ended, ended_pid, is_of_our_session, next_dead, reap, reap_pid, signal_group,
+};
 use crate::containment;
 use crate::evidence;
+use crate::first_fork;
 use crate::forks;
 use crate::front::private::Private;
 use crate::front::{process, tell};
@@ -173,8 +176,9 @@ fn asked_by(shell: &Shell, pid: Pid) -> Option<WorkerId> {
 pub(crate) fn strangers(shell: &mut Shell) -> bool {
     for _ in 0..STRANGERS {
         match next_dead() {
-            Ok(Some(pid)) if let Some(number) = shell.front.by_pid(pid) => process::died(shell, number),
-            Ok(Some(pid)) => match shell.workers.by_pid(pid) {
+            Ok(Some(Found::Stopped(pid))) => first_fork::stopped(shell, pid),
+            Ok(Some(Found::Dead(pid))) if let Some(number) = shell.front.by_pid(pid) => process::died(shell, number),
+            Ok(Some(Found::Dead(pid))) => match shell.workers.by_pid(pid) {
                 // The kernel shows the first dead child until it is reaped: the worker first, then the others.
                 Some(worker) => died(shell, worker),
                 None if let Some(zygote) = shell.zygotes.by_pid(pid) => zygote_died(shell, zygote),

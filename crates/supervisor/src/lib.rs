@@ -18,6 +18,7 @@ pub mod events;
 mod evidence;
 mod figures;
 mod files;
+mod first_fork;
 mod fitness;
 mod forks;
 mod front;

@@ -3,8 +3,10 @@
 //! They are not our children: nobody tells how they end, and the manager starts others at once, for ever. But a manager that
 //! is stopped starts nobody, and reaps nobody: those who have died stay to be seen, and no pid changes its owner.
 //!
-//! *A trial* is stopped as soon as it has started somebody, and is ready then. They load the application and answer the verify request without it;
-//! when all of them have died, the generation is broken, and not one more was started.
+//! *A trial* is stopped as soon as it has started somebody (`first_fork.rs`), and is ready then. Whom it has started loads the
+//! application and answers the verify request without it; when all of them have died, which their pidfds tell, the generation
+//! is broken, and not one more was started. Where it may not be traced, there are looks until it has started somebody, and
+//! on a busy machine a few more workers until it is seen.
 //!
 //! *A manager that leaves* is stopped, too. Each of its workers that waits in accept(2) is stopped, and looked at while it
 //! stands still: a stopped accept cannot return. Then HUP is made pending, on which it leaves before it takes anything more.
@@ -13,10 +15,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 
@@ -24,6 +27,7 @@ use crate::asking;
 use crate::children::{Kill, Pid, signal};
 use crate::idleness::{Seen, idle_files, is_standing, open_files, state};
 use crate::links;
+use crate::poller::{Interest, Token};
 use crate::procfs::Syscall;
 use crate::readiness;
 use crate::shell::Shell;
@@ -31,7 +35,7 @@ use crate::timers::Timer;
 use crate::voice::Word;
 use crate::workers::Step;
 
-/// Between two looks at a trial: shorter than the life of a worker that dies at its start.
+/// Between two looks at a trial that is not traced, and at one that is to stand still.
 pub(crate) const TRIAL: Duration = Duration::from_millis(4);
 /// Between two looks at who leaves.
 const LEAVING: Duration = Duration::from_millis(1);
@@ -47,14 +51,6 @@ pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
     worker.held.get_or_insert_default();
     let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
     again(shell, id, LEAVING);
-}
-
-/// A trial manager is ready as soon as it has started somebody, and stands still from then on.
-pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
-    let trial = shell.workers.get(id).and_then(|worker| worker.trial.as_ref());
-    if trial.is_some_and(|private| private.loopback.is_some()) {
-        again(shell, id, TRIAL);
-    }
 }
 
 /// A look.
@@ -88,27 +84,67 @@ pub(crate) fn brood(manager: Pid) -> Option<Brood> {
 
 /// Why a generation is broken whose manager's workers are dead.
 pub(crate) fn all_have_died(gone: usize) -> String {
-    format!("it starts workers of its own, and all {gone} have died before they had answered")
+    match gone {
+        0 | 1 => "it starts workers of its own, and the first has died before it had answered".to_owned(),
+        _ => format!("it starts workers of its own, and all {gone} have died before they had answered"),
+    }
 }
 
 fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
-    let Some(brood) = brood(pid) else { return };
+    let Some(children) = children(pid) else { return };
+    let Some(worker) = shell.workers.get(id) else { return };
+    if worker.held.is_some() {
+        // Whoever was started until it stood still is one of them.
+        return if is_standing(pid) { hear(shell, id, &children) } else { again(shell, id, TRIAL) };
+    }
+    if children.is_empty() {
+        return again(shell, id, TRIAL);
+    }
+    let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
+    hold(shell, id);
+}
+
+/// A trial has started somebody, and was sent SIGSTOP: it is ready.
+pub(crate) fn hold(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get_mut(id) else { return };
-    match (&worker.held, brood) {
-        (None, Brood::Living | Brood::Dead(_)) => {
-            worker.held = Some(BTreeMap::new());
-            let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
-            readiness::seen(shell, id);
-            again(shell, id, TRIAL);
-        }
-        (None, Brood::None) | (Some(_), Brood::None | Brood::Living) => again(shell, id, TRIAL),
-        (Some(_), Brood::Dead(gone)) => {
-            let message = all_have_died(gone);
-            worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
-            asking::cancel(shell, id);
-            links::broken(shell, id);
+    worker.held = Some(BTreeMap::new());
+    readiness::seen(shell, id);
+    again(shell, id, TRIAL);
+}
+
+/// Their deaths are heard from now on; the dead are told at once. Their manager, which stands still, reaps none of them.
+fn hear(shell: &mut Shell, id: WorkerId, children: &[u32]) {
+    let open = |child: &u32| pidfd_open(Pid::told(*child)?.raw(), PidfdFlags::empty()).ok();
+    let brood: Vec<OwnedFd> = children.iter().filter_map(open).collect();
+    for child in &brood {
+        if let Err(error) = shell.poller.add(child, Token::Nest(id), Interest::Read) {
+            let error = std::io::Error::from(error);
+            shell.warn(format!("cannot watch a worker that a trial worker has started: {error}"));
         }
     }
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.brood = brood;
+    }
+}
+
+/// One of them has died, or more.
+pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get_mut(id) else { return };
+    let was_empty = worker.brood.is_empty();
+    worker.brood.retain(|child| !has_ended(child));
+    if was_empty || !worker.brood.is_empty() {
+        return;
+    }
+    let message = all_have_died(children(worker.pid).map_or(0, |children| children.len()));
+    worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
+    asking::cancel(shell, id);
+    links::broken(shell, id);
+}
+
+/// The pidfd of a process that has ended is readable (pidfd_open(2)).
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut end = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut end, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
 fn look_at_leaving(shell: &mut Shell, id: WorkerId, pid: Pid) {
@@ -172,6 +208,7 @@ pub(crate) fn release(shell: &mut Shell, id: WorkerId) {
     shell.timers.clear(Timer::Nest(id));
     let Some(worker) = shell.workers.get_mut(id) else { return };
     let Some(held) = worker.held.take() else { return };
+    worker.brood.clear();
     for (child, _) in held.into_iter().filter(|(_, step)| matches!(step, Step::Stopping(_))) {
         // Its manager has not reaped it: the pid is still its own.
         if let Some(child) = Pid::told(child) {

@@ -41,6 +41,8 @@ pub(crate) enum Token {
     Exit(Speaker),
     /// The child that asks this worker its verify request has ended.
     Asker(WorkerId),
+    /// One of the workers that this trial worker has started itself has died.
+    Nest(WorkerId),
     /// The trial of a new program has ended.
     Trial,
     /// Somebody connects to the control socket.
@@ -64,6 +66,7 @@ impl Token {
             Token::Stderr(Speaker::Worker(worker)) => (5, worker.0),
             Token::Exit(Speaker::Worker(worker)) => (6, worker.0),
             Token::Asker(worker) => (18, worker.0),
+            Token::Nest(worker) => (20, worker.0),
             Token::Link(Speaker::Zygote(zygote)) => (14, zygote.0),
             Token::Stdout(Speaker::Zygote(zygote)) => (15, zygote.0),
             Token::Stderr(Speaker::Zygote(zygote)) => (16, zygote.0),
@@ -100,6 +103,7 @@ impl Token {
             13 => Token::FrontExit(id),
             18 => Token::Asker(WorkerId(id)),
             19 => Token::Trial,
+            20 => Token::Nest(WorkerId(id)),
             14 => Token::Link(Speaker::Zygote(ZygoteId(id))),
             15 => Token::Stdout(Speaker::Zygote(ZygoteId(id))),
             16 => Token::Stderr(Speaker::Zygote(ZygoteId(id))),
@@ -209,6 +213,7 @@ mod tests {
             Token::Stderr(zygote),
             Token::Exit(zygote),
             Token::Asker(WorkerId(5)),
+            Token::Nest(WorkerId(6)),
             Token::Control,
             Token::Connection(9),
             Token::Log,

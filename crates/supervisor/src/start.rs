@@ -10,11 +10,11 @@ use steadfast_proto::link::Role;
 
 use crate::children::kill_with_group;
 use crate::containment;
+use crate::first_fork;
 use crate::front::private::{Private, bind_loopback};
 use crate::front::{settings, tell};
 use crate::listener::Listener;
 use crate::manager;
-use crate::nest;
 use crate::oom;
 use crate::poller::{Interest, Token};
 use crate::pools::{Generation, Plan, Socket};
@@ -94,7 +94,7 @@ pub(crate) fn welcome(shell: &mut Shell, new: Newcomer, spawned: Spawned, privat
         Ok(()) => {
             shell.facts.push_back(Fact::WorkerSpawned { worker, files });
             readiness::begin(shell, worker);
-            nest::watch(shell, worker);
+            first_fork::watch(shell, worker);
             tell::offer(shell, worker);
         }
         // Its process is killed with the pidfd's last chance to be heard; the reaping of strangers buries it.
@@ -255,6 +255,8 @@ fn register(shell: &mut Shell, new: Newcomer, spawned: Spawned, private: Option<
         text: None,
         trial,
         held: None,
+        is_traced: false,
+        brood: Vec::new(),
         has_quit: false,
         queued: private.map(Queued::new),
     });

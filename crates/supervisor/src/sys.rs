@@ -105,8 +105,9 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// waitid(P_ALL, WEXITED | WNOHANG | WNOWAIT): the pid of an ended child that stays unreaped.
-pub(crate) fn wait_any() -> io::Result<Option<i32>> {
+/// waitid(P_ALL, WEXITED | WNOHANG | WNOWAIT): the pid of an ended child that stays unreaped, and false; or of a traced
+/// process that stands still, which is told whatever one asks for (wait_task_stopped), and true.
+pub(crate) fn wait_any() -> io::Result<Option<(i32, bool)>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: `info` is writable and as large as the kernel's siginfo_t.
@@ -119,7 +120,40 @@ pub(crate) fn wait_any() -> io::Result<Option<i32>> {
     let info = unsafe { info.assume_init() };
     // SAFETY: after waitid the record has the SIGCHLD layout, or is all zeros, and then the pid is 0.
     let pid = unsafe { info.si_pid() };
-    Ok((pid > 0).then_some(pid))
+    Ok((pid > 0).then_some((pid, info.si_code == libc::CLD_TRAPPED || info.si_code == libc::CLD_STOPPED)))
+}
+
+/// How a traced process goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traced {
+    /// With this signal, or with none.
+    Continue(libc::c_int),
+    /// Not before SIGCONT, as if nobody traced it.
+    Listen,
+    /// By itself: it is not traced any more.
+    Detach,
+}
+
+/// ptrace(PTRACE_SEIZE) with PTRACE_O_TRACEFORK: when the process has forked, it and its child stand still until `trace_on`.
+pub(crate) fn trace_forks(pid: u32) -> io::Result<()> {
+    let options = libc::c_long::from(libc::PTRACE_O_TRACEFORK);
+    // SAFETY: nothing of ours is read or written; the kernel checks the number and whether we may.
+    if unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid.cast_signed(), 0 as libc::c_long, options) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// ptrace(2) of a process that stands still because it is traced. One that has been killed meanwhile needs nothing more.
+pub(crate) fn trace_on(pid: u32, how: Traced) {
+    let (request, signal) = match how {
+        Traced::Continue(signal) => (libc::PTRACE_CONT, signal),
+        Traced::Listen => (libc::PTRACE_LISTEN, 0),
+        Traced::Detach => (libc::PTRACE_DETACH, 0),
+    };
+    let signal = libc::c_long::from(signal);
+    // SAFETY: nothing of ours is read or written; a process that we do not trace gives ESRCH.
+    unsafe { libc::ptrace(request, pid.cast_signed(), 0 as libc::c_long, signal) };
 }
 
 /// getsid(2): the session of a process, or of ours. 0 is a session that began outside of our pid namespace, which rustix'

@@ -12,7 +12,7 @@ use crate::voice::Speaker;
 pub(crate) enum Timer {
     /// Look whether the worker is ready.
     Probe(WorkerId),
-    /// Look at the workers that a trial worker has started itself.
+    /// Look at the workers that a manager has started itself, or whether it stands still.
     Nest(WorkerId),
     /// Look whether the draining worker has anything in hand.
     Drain(WorkerId),

@@ -238,6 +238,7 @@ impl Supervisor {
             Token::Exit(Speaker::Worker(worker)) => deaths::died(shell, worker),
             Token::Exit(Speaker::Zygote(zygote)) => deaths::zygote_died(shell, zygote),
             Token::Asker(worker) => asking::died(shell, worker),
+            Token::Nest(worker) => nest::died(shell, worker),
             Token::Trial => trial::died(shell),
             Token::Control => self.server.accept(shell),
             Token::Connection(connection) => {

@@ -51,6 +51,10 @@ pub(crate) struct Worker {
     pub(crate) trial: Option<Private>,
     /// It stands still while the workers that it has started itself are looked at.
     pub(crate) held: Option<BTreeMap<u32, Step>>,
+    /// It is traced until it starts a worker itself.
+    pub(crate) is_traced: bool,
+    /// The living workers that it had started itself when it was stopped, as a trial.
+    pub(crate) brood: Vec<OwnedFd>,
     /// It was sent SIGQUIT, by which it leaves when its own workers have finished.
     pub(crate) has_quit: bool,
     /// What the front has to do with it; `None` in direct mode.

@@ -140,6 +140,8 @@ impl Stage {
             text: None,
             trial: None,
             held: None,
+            is_traced: false,
+            brood: Vec::new(),
             has_quit: false,
             queued: Some(Queued::new(Private { path, inode: 1, is_workers_own: false, loopback: None })),
         });

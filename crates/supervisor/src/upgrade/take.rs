@@ -275,6 +275,8 @@ fn worker(shell: &mut Shell, left: &estate::Worker) -> Result<(), String> {
         text: left.text.clone(),
         trial: None,
         held: None,
+        is_traced: false,
+        brood: Vec::new(),
         has_quit: false,
         queued: left.private.as_ref().map(queued),
     });
