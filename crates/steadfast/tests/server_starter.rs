@@ -27,12 +27,16 @@ fn release(scene: &Scene, text: &str) {
     scene.write("site.psgi", text);
 }
 
+/// One that asks two programs while it is loaded, which fail.
+const ASKING: &str = "BEGIN { `sh -c 'sleep 0.1; exit 3'`; `false`; select undef, undef, undef, 0.1 }\n";
+
 /// Starman with five workers; each start of it is noted, as its workers' by the hollow release.
 fn pool(scene: &Scene, address: SocketAddr) -> Pool {
     let starts = scene.shared_file("starts");
     let text = format!(
-        "#!/usr/bin/perl\nopen my $f, '>>', '{}'; syswrite $f, qq(manager $$\\n); close $f;\nexec '/usr/bin/starman', @ARGV;\n",
-        starts.display()
+        "#!/usr/bin/perl\nopen my $f, '>>', '{}'; syswrite $f, qq(manager $$\\n); close $f;\nexec '/usr/bin/starman', (-e '{}' ? '--preload-app' : ()), @ARGV;\n",
+        starts.display(),
+        scene.join("preload").display()
     );
     let program = scene.program("manager", &text);
     let words = [program.to_str().expect("text"), "--workers", "5", "site.psgi"];
@@ -98,6 +102,29 @@ fn starman_serves_and_reloads_lose_nothing() {
     assert!(count > 50 && releases.contains("ok 0") && releases.contains("ok 4"), "{count}: {releases:?}");
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
     assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
+}
+
+#[test]
+fn what_the_application_asks_while_it_is_loaded_is_no_worker() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    scene.write("preload", "");
+    release(&scene, &format!("{ASKING}{}", GOOD.replace("RELEASE", "0")));
+    let config = Config::new(&[pool(&scene, address)]);
+    let file = config.write(&scene).display().to_string();
+    let said = steadfast(scene.path(), &["check", "--boot", "-c", &file]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let mut daemon = config.start(&scene);
+    daemon.wait_serving("site");
+    release(&scene, &format!("{ASKING}{}", GOOD.replace("RELEASE", "1")));
+    let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", tail(&mut daemon));
+    assert!(Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 1"), "{}", tail(&mut daemon));
+    // Loaded before its workers, it cannot be hollow in them: it is the master that dies.
+    release(&scene, &format!("{ASKING}{}", hollow(&scene)));
+    let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
+    assert_eq!(said.code, 1, "{said:?}\n{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
 
 #[test]

@@ -174,9 +174,7 @@ impl Trial {
                 return word.map(|()| format!("ready by its word after {} ms", took.as_millis()));
             }
             let brood = if self.is_manager { nest::brood(self.spawned.pid) } else { None };
-            if matches!(brood, Some(Brood::Living | Brood::Dead(_))) {
-                let _ = signal(self.spawned.pidfd.as_fd(), Kill::Stop);
-                self.is_held = true;
+            if brood.is_some_and(|brood| self.hold(brood)) {
                 return Ok(format!("ready after {} ms", took.as_millis()));
             }
             match self.procfs.syscall(self.spawned.pid) {
@@ -208,8 +206,12 @@ impl Trial {
         let mut has_died = None;
         let ended = loop {
             self.hear(interval(0));
-            if self.is_held && has_died.is_none() {
-                has_died = self.dead_brood();
+            if self.is_manager
+                && let Some(brood) = nest::brood(self.spawned.pid)
+                && self.hold(brood)
+                && let Brood::Dead(gone) = brood
+            {
+                has_died.get_or_insert(gone);
             }
             let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
             lines.read(asker.stderr.as_fd(), now, &mut self.scratch, &mut said);
@@ -238,12 +240,14 @@ impl Trial {
         }
     }
 
-    /// How many workers of its own it had, if all have died.
-    fn dead_brood(&self) -> Option<usize> {
-        match nest::brood(self.spawned.pid)? {
-            Brood::Dead(gone) => Some(gone),
-            Brood::None | Brood::Living => None,
+    /// Stops a manager that has started somebody; it goes on when that was no worker. Whether it has stood still with one since
+    /// the last look.
+    fn hold(&mut self, brood: Brood) -> bool {
+        let was_held = std::mem::replace(&mut self.is_held, brood != Brood::None);
+        if self.is_held != was_held {
+            let _ = signal(self.spawned.pidfd.as_fd(), if was_held { Kill::Cont } else { Kill::Stop });
         }
+        was_held && self.is_held
     }
 
     /// What it says over the link: ready, or that it cannot.
@@ -304,7 +308,8 @@ impl Trial {
     fn leave(&mut self) {
         let asked = Instant::now();
         // Let go, it would start others before it listened to us.
-        let is_alone = self.is_held && self.ended.is_none() && self.dead_brood().is_some();
+        let is_alone =
+            self.is_held && self.ended.is_none() && matches!(nest::brood(self.spawned.pid), Some(Brood::Dead(_)));
         let _ = signal(self.spawned.pidfd.as_fd(), if is_alone { Kill::Kill } else { Kill::Term });
         if self.is_held {
             let _ = signal(self.spawned.pidfd.as_fd(), Kill::Cont);

@@ -6,7 +6,8 @@
 //! *A trial* is stopped as soon as it has started somebody (`first_fork.rs`), and is ready then. Whom it has started loads the
 //! application and answers the verify request without it; when all of them have died, which their pidfds tell, the generation
 //! is broken, and not one more was started. Where it may not be traced, there are looks until it has started somebody, and
-//! on a busy machine a few more workers until it is seen.
+//! on a busy machine a few more workers until it is seen. Who executes another program is no worker, but a helper that the
+//! application asks while it is loaded (`git describe`): the trial goes on until it starts somebody else.
 //!
 //! *A manager that leaves* is stopped, too. Each of its workers that waits in accept(2) is stopped, and looked at while it
 //! stands still: a stopped accept cannot return. Then HUP is made pending, on which it leaves before it takes anything more.
@@ -25,7 +26,8 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::asking;
 use crate::children::{Kill, Pid, signal};
-use crate::idleness::{Seen, idle_files, is_standing, open_files, state};
+use crate::first_fork;
+use crate::idleness::{Seen, has_executed, idle_files, is_standing, open_files, state};
 use crate::links;
 use crate::poller::{Interest, Token};
 use crate::procfs::Syscall;
@@ -73,49 +75,73 @@ pub(crate) enum Brood {
 
 /// Whom a manager has started; `None` where the kernel does not tell, or it is gone.
 pub(crate) fn brood(manager: Pid) -> Option<Brood> {
-    let children = children(manager)?;
+    let workers = workers(manager)?;
     let is_dead = |child: &u32| state(*child) == Some('Z');
-    Some(match children.len() {
+    Some(match workers.len() {
         0 => Brood::None,
-        gone if children.iter().all(is_dead) => Brood::Dead(gone),
+        gone if workers.iter().all(is_dead) => Brood::Dead(gone),
         _ => Brood::Living,
     })
+}
+
+/// Its children that run what it runs, dead ones among them.
+fn workers(manager: Pid) -> Option<Vec<u32>> {
+    let mut children = children(manager)?;
+    children.retain(|child| has_executed(*child) == Some(false));
+    Some(children)
 }
 
 /// Why a generation is broken whose manager's workers are dead.
 pub(crate) fn all_have_died(gone: usize) -> String {
     match gone {
-        0 | 1 => "it starts workers of its own, and the first has died before it had answered".to_owned(),
+        1 => "it starts workers of its own, and the first has died before it had answered".to_owned(),
         _ => format!("it starts workers of its own, and all {gone} have died before they had answered"),
     }
 }
 
 fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
-    let Some(children) = children(pid) else { return };
+    let Some(workers) = workers(pid) else { return };
     let Some(worker) = shell.workers.get(id) else { return };
-    if worker.held.is_some() {
-        // Whoever was started until it stood still is one of them.
-        return if is_standing(pid) { hear(shell, id, &children) } else { again(shell, id, TRIAL) };
+    match (worker.held.is_some(), workers.is_empty()) {
+        (false, true) => again(shell, id, TRIAL),
+        (false, false) => {
+            let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
+            hold(shell, id);
+        }
+        (true, _) if !is_standing(pid) => again(shell, id, TRIAL),
+        (true, true) => let_go(shell, id),
+        (true, false) => {
+            // Whoever was started until it stood still is one of them.
+            if worker.brood.is_empty() {
+                readiness::seen(shell, id);
+                hear(shell, id, &workers);
+            }
+            // On a busy machine a helper becomes one late.
+            again(shell, id, BUSY);
+        }
     }
-    if children.is_empty() {
-        return again(shell, id, TRIAL);
-    }
-    let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
-    hold(shell, id);
 }
 
-/// A trial has started somebody, and was sent SIGSTOP: it is ready.
+/// A trial has started somebody, and was sent SIGSTOP. In a moment it is seen whether that is a worker.
 pub(crate) fn hold(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get_mut(id) else { return };
     worker.held = Some(BTreeMap::new());
-    readiness::seen(shell, id);
     again(shell, id, TRIAL);
 }
 
+/// Whom it has started is no worker: it goes on until it starts somebody else.
+fn let_go(shell: &mut Shell, id: WorkerId) {
+    let is_traced = first_fork::trace(shell, id);
+    release(shell, id);
+    if !is_traced {
+        again(shell, id, TRIAL);
+    }
+}
+
 /// Their deaths are heard from now on; the dead are told at once. Their manager, which stands still, reaps none of them.
-fn hear(shell: &mut Shell, id: WorkerId, children: &[u32]) {
+fn hear(shell: &mut Shell, id: WorkerId, workers: &[u32]) {
     let open = |child: &u32| pidfd_open(Pid::told(*child)?.raw(), PidfdFlags::empty()).ok();
-    let brood: Vec<OwnedFd> = children.iter().filter_map(open).collect();
+    let brood: Vec<OwnedFd> = workers.iter().filter_map(open).collect();
     for child in &brood {
         if let Err(error) = shell.poller.add(child, Token::Nest(id), Interest::Read) {
             let error = std::io::Error::from(error);
@@ -135,8 +161,12 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     if was_empty || !worker.brood.is_empty() {
         return;
     }
-    let message = all_have_died(children(worker.pid).map_or(0, |children| children.len()));
-    worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
+    let gone = workers(worker.pid).map_or(0, |workers| workers.len());
+    if gone == 0 {
+        return let_go(shell, id);
+    }
+    worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(all_have_died(gone)) });
+    shell.timers.clear(Timer::Nest(id));
     asking::cancel(shell, id);
     links::broken(shell, id);
 }
