@@ -27,22 +27,13 @@ const STOPPING: [i32; 4] = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::S
 /// A trial manager stands still as soon as it has started somebody.
 pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
     let is_manager = |worker: &&mut Worker| worker.trial.as_ref().is_some_and(|private| private.loopback.is_some());
-    if shell.workers.get_mut(id).filter(is_manager).is_none() {
-        return;
-    }
-    let is_traced = trace(shell, id);
+    let Some(worker) = shell.workers.get_mut(id).filter(is_manager) else { return };
+    let is_traced = worker.trace();
     // It may have started somebody before.
     nest::look(shell, id);
     if is_traced && shell.workers.get(id).is_some_and(|worker| worker.held.is_none()) {
         shell.timers.clear(Timer::Nest(id));
     }
-}
-
-/// Traces it from now on until it forks; whether it may be.
-pub(crate) fn trace(shell: &mut Shell, id: WorkerId) -> bool {
-    let Some(worker) = shell.workers.get_mut(id) else { return false };
-    worker.is_traced = sys::trace_forks(worker.pid.get()).is_ok();
-    worker.is_traced
 }
 
 /// A traced process stands still.

@@ -26,7 +26,6 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::asking;
 use crate::children::{Kill, Pid, signal};
-use crate::first_fork;
 use crate::idleness::{Seen, has_executed, idle_files, is_standing, open_files, state};
 use crate::links;
 use crate::poller::{Interest, Token};
@@ -35,7 +34,7 @@ use crate::readiness;
 use crate::shell::Shell;
 use crate::timers::Timer;
 use crate::voice::Word;
-use crate::workers::Step;
+use crate::workers::{Step, Worker};
 
 /// Between two looks at a trial that is not traced, and at one that is to stand still.
 pub(crate) const TRIAL: Duration = Duration::from_millis(4);
@@ -131,7 +130,7 @@ pub(crate) fn hold(shell: &mut Shell, id: WorkerId) {
 
 /// Whom it has started is no worker: it goes on until it starts somebody else.
 fn let_go(shell: &mut Shell, id: WorkerId) {
-    let is_traced = first_fork::trace(shell, id);
+    let is_traced = shell.workers.get_mut(id).is_some_and(Worker::trace);
     release(shell, id);
     if !is_traced {
         again(shell, id, TRIAL);

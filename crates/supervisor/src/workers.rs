@@ -11,6 +11,7 @@ use steadfast_policy::time::Instant;
 use crate::children::Pid;
 use crate::front::private::Private;
 use crate::procfs::Io;
+use crate::sys;
 use crate::voice::{Pipe, Voice};
 
 /// One life.
@@ -102,6 +103,14 @@ pub(crate) enum Stage {
         /// So many of them.
         max_requests: Option<u64>,
     },
+}
+
+impl Worker {
+    /// Traces it from now on until it forks (`first_fork.rs`); whether it may be.
+    pub(crate) fn trace(&mut self) -> bool {
+        self.is_traced = sys::trace_forks(self.pid.get()).is_ok();
+        self.is_traced
+    }
 }
 
 impl Queued {
