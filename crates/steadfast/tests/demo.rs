@@ -208,6 +208,8 @@ fn alone_the_demo_answers_within_a_second() {
     assert_eq!(demo.get("/").status, 200);
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
+    // One worker is enough for an answer; all of them are to be gone after the end.
+    demo.wait_serving();
     demo.stop();
 }
 

@@ -3,12 +3,10 @@
 use std::fs;
 
 use crate::children::Pid;
+use crate::family::state;
 use crate::procfs::Syscall;
 use crate::shell::Shell;
 use crate::workers::Open;
-
-/// "forked but didn't exec" (linux/sched.h).
-const PF_FORKNOEXEC: u64 = 0x40;
 
 /// What a look at a worker shows.
 pub(crate) enum Seen {
@@ -62,22 +60,4 @@ pub(crate) fn open_files(pid: Pid) -> Option<Vec<Open>> {
 /// Whether it stands still by a stop signal.
 pub(crate) fn is_standing(pid: Pid) -> bool {
     state(pid.get()) == Some('T')
-}
-
-/// Z is dead, T stands still (proc(5), `stat`).
-pub(crate) fn state(pid: u32) -> Option<char> {
-    stat(pid)?.chars().next()
-}
-
-/// Whether it runs another program than the process that has forked it, as the kernel remembers it of the dead, too (proc(5),
-/// `stat`, field 9).
-pub(crate) fn has_executed(pid: u32) -> Option<bool> {
-    let flags: u64 = stat(pid)?.split(' ').nth(6)?.parse().ok()?;
-    Some(flags & PF_FORKNOEXEC == 0)
-}
-
-/// The fields of `/proc/PID/stat` from the third one on, which follow the last parenthesis.
-fn stat(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ").map(|(_, fields)| fields.to_owned())
 }

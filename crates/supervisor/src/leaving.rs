@@ -12,7 +12,6 @@
 
 use std::os::fd::AsFd;
 
-use steadfast_config::types::Pass;
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 use steadfast_proto::link::ToWorker;
@@ -21,6 +20,7 @@ use crate::children::{Kill, signal, signal_group};
 use crate::idleness::{Seen, idle_files, is_standing, open_files};
 use crate::links;
 use crate::nest;
+use crate::nested;
 use crate::procfs::Syscall;
 use crate::readiness::interval;
 use crate::shell::Shell;
@@ -141,15 +141,15 @@ pub(crate) fn terminate(shell: &mut Shell, id: WorkerId) {
 fn is_manager(shell: &mut Shell, id: WorkerId) -> bool {
     let Some(worker) = shell.workers.get(id).filter(|worker| worker.trial.is_none()) else { return false };
     let pool = shell.pools.get(worker.pool);
-    let pass = pool.map(|pool| pool.plan_of(worker.generation).config.pass);
-    pass == Some(Pass::ServerStarter) && shell.procfs.catches_quit(worker.pid) == Some(true)
+    pool.is_some_and(|pool| pool.has_managers(worker.generation)) && shell.procfs.catches_quit(worker.pid) == Some(true)
 }
 
 /// SIGKILL to the worker and its process group, and to all in its control group. The worker is unreaped, so its pid and its
 /// group are its own.
 pub(crate) fn kill(shell: &mut Shell, id: WorkerId) {
     if shell.workers.get(id).is_some_and(|worker| worker.ready.is_none()) {
-        links::note_late(shell, Speaker::Worker(id), "");
+        let more = nested::told(shell, id).map_or_else(String::new, |text| format!("; {text}"));
+        links::note_late(shell, Speaker::Worker(id), &more);
     }
     send(shell, id, Kill::Kill);
     if let Some(worker) = shell.workers.get(id) {

@@ -15,7 +15,6 @@
 //! gone, and gets its QUIT before.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -26,7 +25,8 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::asking;
 use crate::children::{Kill, Pid, signal};
-use crate::idleness::{Seen, has_executed, idle_files, is_standing, open_files, state};
+use crate::family::{children, state, workers};
+use crate::idleness::{Seen, idle_files, is_standing, open_files};
 use crate::links;
 use crate::poller::{Interest, Token};
 use crate::procfs::Syscall;
@@ -81,13 +81,6 @@ pub(crate) fn brood(manager: Pid) -> Option<Brood> {
         gone if workers.iter().all(is_dead) => Brood::Dead(gone),
         _ => Brood::Living,
     })
-}
-
-/// Its children that run what it runs, dead ones among them.
-fn workers(manager: Pid) -> Option<Vec<u32>> {
-    let mut children = children(manager)?;
-    children.retain(|child| has_executed(*child) == Some(false));
-    Some(children)
 }
 
 /// Why a generation is broken whose manager's workers are dead.
@@ -254,10 +247,4 @@ fn again(shell: &mut Shell, id: WorkerId, so_long: Duration) {
 
 fn send(pid: Pid, signal: Signal) {
     let _gone_already = kill_process(pid.raw(), signal);
-}
-
-/// The children of its main thread (proc(5), `children`).
-fn children(pid: Pid) -> Option<Vec<u32>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    Some(text.split_whitespace().filter_map(|child| child.parse().ok()).collect())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use steadfast_config::types::{Listen, Pool as Config};
+use steadfast_config::types::{Listen, Pass, Pool as Config};
 use steadfast_policy::ids::{GenerationId, PoolId, SlotId, WorkerId};
 use steadfast_policy::time::Instant;
 
@@ -145,12 +145,19 @@ pub(crate) struct Pool {
     pub(crate) is_leaving: bool,
     /// The policy wants to hear when somebody comes to its sockets (direct mode).
     pub(crate) is_watched: bool,
+    /// The newest generation of which a worker was ready: so far it is looked at whether workers are managers.
+    pub(crate) looked_at: Option<GenerationId>,
 }
 
 impl Pool {
     /// What this generation was made from; what the pool is meant to be, when it is gone.
     pub(crate) fn plan_of(&self, generation: GenerationId) -> &Plan {
         self.generations.get(&generation).map_or(&self.plan, |generation| &generation.plan)
+    }
+
+    /// Whether its workers are managers, as the configuration says.
+    pub(crate) fn has_managers(&self, generation: GenerationId) -> bool {
+        self.plan_of(generation).config.pass == Pass::ServerStarter
     }
 
     /// A new one, of which nothing runs yet.
@@ -171,6 +178,7 @@ impl Pool {
             refusal: None,
             is_leaving: false,
             is_watched: false,
+            looked_at: None,
         }
     }
 

@@ -10,6 +10,7 @@ use steadfast_policy::ids::WorkerId;
 use crate::connections;
 use crate::evidence;
 use crate::front::diag::Waiting;
+use crate::nested;
 use crate::relay;
 use crate::shell::Shell;
 use crate::timers::Timer;
@@ -112,6 +113,7 @@ pub(crate) fn seen(shell: &mut Shell, id: WorkerId) {
     if let Some(pool) = shell.pool_of(id) {
         pool.ready.insert(id);
     }
+    nested::watch(shell, id);
     shell.facts.push_back(Fact::WorkerReady { worker: id });
     relay::release(shell, Speaker::Worker(id));
 }

@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Probe(WorkerId),
     /// Look at the workers that a manager has started itself, or whether it stands still.
     Nest(WorkerId),
+    /// Look whether the pool's workers are managers that nobody has asked for.
+    Nested(PoolId),
     /// Look whether the draining worker has anything in hand.
     Drain(WorkerId),
     /// Hear the process's output again, which was too much.

@@ -30,6 +30,7 @@ use crate::lookout;
 use crate::manager;
 use crate::memory;
 use crate::nest;
+use crate::nested;
 use crate::orders;
 use crate::poller::{Interest, Token};
 use crate::readiness;
@@ -300,6 +301,7 @@ impl Supervisor {
             match timer {
                 Timer::Probe(worker) => readiness::look(shell, worker),
                 Timer::Nest(worker) => nest::look(shell, worker),
+                Timer::Nested(pool) => nested::look(shell, pool),
                 Timer::Drain(worker) => leaving::look(shell, worker),
                 Timer::Output(worker) => relay::rested(shell, worker),
                 Timer::ZygoteLeave(id) => zygote::overstays(shell, id),
