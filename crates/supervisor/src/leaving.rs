@@ -126,7 +126,13 @@ fn drained(shell: &mut Shell, id: WorkerId, leave: Leave) {
 /// SIGTERM; what we stopped goes on, with the TERM before it. Starman ends its workers at once on TERM, with what they have
 /// in hand, and lets them finish on QUIT: a manager that was started as Server::Starter does, and that catches QUIT, gets
 /// that, once.
+///
+/// A trial that stands still has forked just before: going on, it would start the rest of its workers before it looked at any
+/// signal (Net::Server does). It serves nobody, and is killed with the one that it has started.
 pub(crate) fn terminate(shell: &mut Shell, id: WorkerId) {
+    if shell.workers.get(id).is_some_and(|worker| worker.trial.is_some() && worker.held.is_some()) {
+        return kill(shell, id);
+    }
     if !is_manager(shell, id) {
         return send(shell, id, Kill::Term);
     }
