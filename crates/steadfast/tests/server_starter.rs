@@ -16,15 +16,14 @@ use support::http::Ask;
 use support::loopback;
 use support::scene::Scene;
 
-/// A release that says its number, a bit later.
-const GOOD: &str =
-    "sub { select undef, undef, undef, 0.02; [200, ['Content-Type' => 'text/plain'], ['ok RELEASE']] };\n";
+/// A release that says its number, a bit later. Its workers note that they have loaded it.
+const GOOD: &str = "open my $f, '>>', 'LOADED'; syswrite $f, qq($$\n); close $f; sub { select undef, undef, undef, 0.02; [200, ['Content-Type' => 'text/plain'], ['ok RELEASE']] };\n";
 /// One whose workers die when they load it.
 const HOLLOW: &str =
     "open my $f, '>>', 'STARTS'; syswrite $f, qq(worker $$\\n); die qq(Can't locate object method new\\n);\n";
 
 fn release(scene: &Scene, text: &str) {
-    scene.write("site.psgi", text);
+    scene.write("site.psgi", &text.replace("LOADED", &scene.join("loaded").display().to_string()));
 }
 
 /// One that asks two programs while it is loaded, which fail.
@@ -53,9 +52,21 @@ fn hollow(scene: &Scene) -> String {
 
 fn start(scene: &Scene, address: SocketAddr) -> Daemon {
     release(scene, &GOOD.replace("RELEASE", "0"));
+    let _ = scene.shared_file("loaded");
     let mut daemon = Config::new(&[pool(scene, address)]).start(scene);
     daemon.wait_serving("site");
+    // A manager is ready before its workers are: those that load later would load what the test deploys next.
+    assert!(is_soon(|| have_loaded(scene, &daemon)), "{}", tail(&mut daemon));
     daemon
+}
+
+/// Whether the only manager has five workers, and all have loaded the application.
+fn have_loaded(scene: &Scene, daemon: &Daemon) -> bool {
+    let &[manager] = daemon.workers("site").as_slice() else { return false };
+    let children = fs::read_to_string(format!("/proc/{manager}/task/{manager}/children")).unwrap_or_default();
+    let loaded = fs::read_to_string(scene.join("loaded")).expect("it is there");
+    let loaded: BTreeSet<&str> = loaded.lines().collect();
+    children.split_whitespace().filter(|child| loaded.contains(child)).count() == 5
 }
 
 /// Visitors without a pause: what they were told, and who was not.
@@ -142,7 +153,7 @@ fn a_reload_to_a_release_whose_workers_die_is_refused_at_once() {
     assert!(Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 0"), "{}", tail(&mut daemon));
     let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
     // The kernel stops the trial's manager at its first fork: not one more can have been started.
-    assert_eq!(starts.matches("worker").count(), 1, "{starts}");
+    assert_eq!(starts.matches("worker").count(), 1, "{starts}\n{}", tail(&mut daemon));
     daemon.stop();
 }
 
