@@ -21,7 +21,7 @@ fn main() -> std::io::Result<()> {
     for (name, cut, wire) in responses() {
         write(&corpus, "fcgi_response", name, cut, &wire)?;
     }
-    for (target, name, bytes) in others().into_iter().chain(journals()) {
+    for (target, name, bytes) in others().into_iter().chain(journals()).chain(imports()) {
         let directory = corpus.join(target);
         fs::create_dir_all(&directory)?;
         fs::write(directory.join(name), bytes)?;
@@ -141,6 +141,43 @@ fn others() -> Vec<(&'static str, String, Vec<u8>)> {
         all.push(("worker_connection", format!("seed-{number}"), bytes.to_vec()));
     }
     all.push(("fcgi_params", "seed-0".to_owned(), b"\x01\x01ab\x80\0\0\x01\x01xy\0\0".to_vec()));
+    all
+}
+
+/// Files of Debian's packages and lines of the tests, behind the byte that chooses their kind.
+fn imports() -> Vec<(&'static str, String, Vec<u8>)> {
+    let kinds: [(u8, &str); 12] = [
+        (0, "spawn-fcgi\n-s\n/run/a.sock\n-F\n3\n-u\nwww\n--\n/usr/bin/php-cgi\n-b\n9000"),
+        (1, "-f\n4\n--\nenv\nA=1\nnice\n-n\n5\nsudo\n-u\nwww\n/srv/a.pl"),
+        (2, include_str!("../../crates/import/tests/debian/etc/init.d/rt5-fcgi")),
+        (2, include_str!("../../crates/import/tests/debian/run-generic")),
+        (2, "A=\"x $B\"; . /etc/a\nexport C=${A:-2}\nspawn-fcgi -p 9000 -- /a $C >x 2>&1\0B=1\n. /b\n"),
+        (3, include_str!("../../crates/import/tests/debian/run-php")),
+        (
+            4,
+            "[supervisord]\nuser=u\nenvironment=A=\"1\",B=%(ENV_A)s\n[fcgi-program:a]\ncommand=/a %(program_name)s\n  -b\nsocket=unix:///run/%(here)s.sock\nnumprocs=2\n[include]\nfiles=/c/*.ini\n\0[program:b]\ncommand=spawn-fcgi -p 1 -- /b\n",
+        ),
+        (5, include_str!("../../crates/import/tests/debian/etc/php/8.2/fpm/pool.d/www.conf")),
+        (
+            5,
+            "[a]\ninclude=/x/*.conf\nlisten=/run/$pool.sock\nuser=u\npm=dynamic\npm.max_children=5\nphp_value[a]=b c\nenv[X]=$X\n\0[b]\nlisten=9000\n",
+        ),
+        (6, include_str!("../../crates/import/tests/debian/units/sympasoap.service")),
+        (
+            6,
+            "[Service]\nEnvironment=A=1 \"B=2 3\"\nEnvironmentFile=-/x\nExecStart=-/usr/bin/spawn-fcgi -p 9000 -- /a $A ${B} %i\nLimitNOFILE=5\n\0C='1'\n",
+        ),
+        (
+            7,
+            "[Service]\nUser=u\nExecStart=/usr/bin/multiwatch -f 3 -- /a\nStandardInput=socket\n\x01[Socket]\nListenStream=/run/a\nSocketMode=0600\n",
+        ),
+    ];
+    let mut all = Vec::new();
+    for (number, (kind, text)) in kinds.into_iter().enumerate() {
+        for target in ["import", "import_long"] {
+            all.push((target, format!("seed-{number}"), [&[kind], text.as_bytes()].concat()));
+        }
+    }
     all
 }
 

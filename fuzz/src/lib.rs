@@ -1,6 +1,8 @@
 //! What the targets share: bytes as a series of records, mostly valid ones.
 
+pub mod import;
 pub mod journal;
+pub mod memory;
 
 use steadfast_proto::fcgi::params::push_pair;
 use steadfast_proto::fcgi::record::{Header, kind};

@@ -6,6 +6,8 @@ use crate::words::split_shell;
 
 /// More programs that only start the next are a circle.
 const WRAPPERS_MAX: usize = 16;
+/// More words than this are no command line.
+const WORDS_MAX: usize = 10_000;
 
 /// The last part of a path.
 pub(crate) fn base(path: &str) -> &str {
@@ -17,15 +19,21 @@ pub(crate) fn base(path: &str) -> &str {
 /// # Errors
 /// Why it starts nothing.
 pub(crate) fn read(pool: &mut Pool, words: &[String], place: &Place) -> Result<(), String> {
+    if words.len() > WORDS_MAX {
+        return Err(format!("it has more than {WORDS_MAX} words"));
+    }
     let mut words = words.to_vec();
     for _ in 0..WRAPPERS_MAX {
-        while let Some((name, value)) = words.first().and_then(|word| assignment(word)) {
-            pool.environment.insert(name.to_owned(), value.to_owned());
-            words.remove(0);
-        }
-        let Some(program) = words.first().cloned() else {
+        let assignments: Vec<(&str, &str)> = words.iter().map_while(|word| assignment(word)).collect();
+        let count = assignments.len();
+        pool.environment.extend(assignments.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        words.drain(..count);
+        let Some(program) = words.first().filter(|program| !program.is_empty()).cloned() else {
             return Err("it names no program".into());
         };
+        if program.ends_with('/') {
+            return Err(format!("{program:?} is a directory, not a program"));
+        }
         let rest = words.split_off(1);
         words = match base(&program) {
             "spawn-fcgi" => spawn_fcgi(pool, &rest, place)?,

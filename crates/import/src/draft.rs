@@ -1,6 +1,6 @@
 //! Pools in the making, and what they cannot say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// More pools than this in one import are a mistake.
 const POOLS_MAX: usize = 1_000;
@@ -174,9 +174,10 @@ impl Draft {
             self.lost(&place, format!("more than {POOLS_MAX} pools: this one was left out"));
             return;
         }
+        let taken: BTreeSet<&str> = self.pools.iter().map(|other| other.name.as_str()).collect();
         let bare = pool.name.clone();
         let mut number = 2;
-        while self.pools.iter().any(|other| other.name == pool.name) {
+        while taken.contains(pool.name.as_str()) {
             let end = format!("-{number}");
             pool.name = format!("{}{end}", &bare[..bare.len().min(64 - end.len())]);
             number += 1;

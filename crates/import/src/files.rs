@@ -1,5 +1,6 @@
 //! What an import may look at beside what it was given.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 /// The machine's files, or a test's.
@@ -16,6 +17,41 @@ pub trait Files {
 
 /// A longer file is refused: none that a person wrote is so long, and some are read more than once.
 pub const TEXT_MAX: usize = 256 * 1024;
+
+/// More other files than this are not read in one import.
+const FILES_MAX: usize = 100;
+/// Nor more of them in all.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Another's files, but not without end: some name themselves, or each other.
+pub(crate) struct Bounded<'a> {
+    files: &'a dyn Files,
+    files_left: Cell<usize>,
+    bytes_left: Cell<usize>,
+}
+
+impl<'a> Bounded<'a> {
+    /// For one import.
+    pub(crate) fn new(files: &'a dyn Files) -> Bounded<'a> {
+        Bounded { files, files_left: Cell::new(FILES_MAX), bytes_left: Cell::new(BYTES_MAX) }
+    }
+}
+
+impl Files for Bounded<'_> {
+    fn read(&self, path: &Path) -> Result<String, String> {
+        let left =
+            self.files_left.get().checked_sub(1).ok_or_else(|| format!("it is one of more than {FILES_MAX} files"))?;
+        let text = self.files.read(path)?;
+        self.files_left.set(left);
+        let bytes_left = self.bytes_left.get().checked_sub(text.len());
+        self.bytes_left.set(bytes_left.ok_or_else(|| format!("all files have more than {} KiB", BYTES_MAX / 1024))?);
+        Ok(text)
+    }
+
+    fn list(&self, directory: &Path) -> Vec<PathBuf> {
+        self.files.list(directory)
+    }
+}
 
 /// The files that a pattern names, with `*` and `?` in its last part only.
 pub(crate) fn find(files: &dyn Files, pattern: &Path) -> Vec<PathBuf> {

@@ -10,6 +10,9 @@ pub(crate) struct Entry {
     pub(crate) value: String,
 }
 
+/// A section with a longer name is none: each of its keys carries it.
+pub(crate) const SECTION_MAX: usize = 255;
+
 /// What a file says, and the lines that say nothing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ini {
@@ -20,7 +23,7 @@ pub(crate) struct Ini {
 /// RawConfigParser with the inline comments `;` and `#`, as supervisor has it: both must follow a space.
 pub(crate) fn python(text: &str) -> Ini {
     let mut ini = Ini::default();
-    let mut section = String::new();
+    let mut section = Some(String::new());
     let mut is_open = false;
     for (at, whole) in text.lines().enumerate() {
         let is_comment = whole.trim_start().starts_with(['#', ';']);
@@ -40,12 +43,12 @@ pub(crate) fn python(text: &str) -> Ini {
             continue;
         }
         if let Some((name, _)) = bare.strip_prefix('[').and_then(|rest| rest.rsplit_once(']')) {
-            section = name.to_owned();
+            section = section_of(name, at, &mut ini);
             is_open = false;
             continue;
         }
-        match bare.find(['=', ':']) {
-            Some(end) if end > 0 => {
+        match (bare.find(['=', ':']), &section) {
+            (Some(end), Some(section)) if end > 0 => {
                 let (key, value) = (bare[..end].trim().to_lowercase(), bare[end + 1..].trim().to_owned());
                 ini.entries.push(Entry { line: at + 1, section: section.clone(), key, value });
                 is_open = true;
@@ -54,6 +57,15 @@ pub(crate) fn python(text: &str) -> Ini {
         }
     }
     ini
+}
+
+/// `None` for a section that is none; its line is told, and so are those in it.
+fn section_of(name: &str, at: usize, ini: &mut Ini) -> Option<String> {
+    if name.len() > SECTION_MAX {
+        ini.unread.push(at + 1);
+        return None;
+    }
+    Some(name.to_owned())
 }
 
 fn without_comment(line: &str) -> &str {
@@ -70,18 +82,18 @@ fn without_comment(line: &str) -> &str {
 /// php-fpm's: `;` begins a comment outside of quotes, and words such as `yes` have a meaning.
 pub(crate) fn php(text: &str) -> Ini {
     let mut ini = Ini::default();
-    let mut section = String::new();
+    let mut section = Some(String::new());
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with([';', '#']) {
             continue;
         }
         if let Some((name, _)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            section = name.trim().to_owned();
+            section = section_of(name.trim(), at, &mut ini);
             continue;
         }
-        match line.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => {
+        match (line.split_once('='), &section) {
+            (Some((key, value)), Some(section)) if !key.trim().is_empty() => {
                 let (key, value) = (key.trim().to_owned(), php_value(value));
                 ini.entries.push(Entry { line: at + 1, section: section.clone(), key, value });
             }

@@ -1,15 +1,15 @@
 //! php-fpm's pools, for php-cgi (PHP 8.2).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::address;
 use crate::draft::{Draft, Place, Pool, Workers};
-use crate::files::{Files, Source, find};
+use crate::files::{Bounded, Files, Source, find};
 use crate::ini::{self, Entry};
+use crate::name;
 use crate::settle::{clients_from, settle};
 
-/// More included files than this are not read.
-const FILES_MAX: usize = 100;
 /// Where Debian's php-fpm has its settings: /etc/php/VERSION/fpm.
 const SETTINGS: &str = "/etc/php/";
 
@@ -28,9 +28,10 @@ struct Manager {
 #[must_use]
 pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
     let mut draft = Draft::default();
+    let files = &Bounded::new(files);
     let mut pools: Vec<(String, Vec<(Place, Entry)>)> = Vec::new();
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let mut waiting = vec![(source.shown.clone(), source.text.clone())];
-    let mut count = 0;
     while let Some((shown, text)) = waiting.pop() {
         let ini = ini::php(&text);
         for line in ini.unread {
@@ -40,19 +41,19 @@ pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
             let place = Place::line(&shown, entry.line);
             if entry.key == "include" {
                 for path in find(files, Path::new(&entry.value)) {
-                    count += 1;
                     match files.read(&path) {
-                        Ok(text) if count <= FILES_MAX => waiting.push((path.display().to_string(), text)),
-                        Ok(_) => draft.lost(&place, format!("{} was left out: too many files", path.display())),
+                        Ok(text) => waiting.push((path.display().to_string(), text)),
                         Err(why) => draft.lost(&place, format!("{} was not read: {why}", path.display())),
                     }
                 }
             } else if entry.section.is_empty() || entry.section == "global" {
                 draft.word(&place, format!("{} = {}: php-fpm's own affair", entry.key, entry.value));
-            } else if let Some((_, entries)) = pools.iter_mut().find(|(name, _)| *name == entry.section) {
-                entries.push((place, entry));
             } else {
-                pools.push((entry.section.clone(), vec![(place, entry)]));
+                let number = *numbers.entry(entry.section.clone()).or_insert_with(|| {
+                    pools.push((entry.section.clone(), Vec::new()));
+                    pools.len() - 1
+                });
+                pools[number].1.push((place, entry));
             }
         }
     }
@@ -79,7 +80,7 @@ fn read(name: &str, entries: &[(Place, Entry)], path: Option<&Path>, files: &dyn
     }
     workers(&mut pool, manager, &place);
     if pool.listen.is_empty() {
-        pool.listen.push(format!("unix:/run/php/{name}.sock"));
+        pool.listen.push(format!("unix:/run/php/{}.sock", name::settled(name)));
         pool.lost(&place, "no `listen`");
     }
     if pool.user.is_none() {

@@ -1,6 +1,7 @@
 //! Shell scripts as far as they say what is started: assignments, exports, files that they read, and commands, in the order in
 //! which they stand. Both ways of an `if` are taken.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -12,6 +13,10 @@ use crate::words::{Line, Token, split_shell};
 const LINES_MAX: usize = 50;
 /// Files that read files.
 const DEPTH_MAX: usize = 4;
+/// No more than this is put in variables' places in all: what is left then has no value.
+const EXPANDED_MAX: usize = 1024 * 1024;
+/// More commands than this in one script are not looked at.
+const FOUND_MAX: usize = 100;
 
 /// A command that starts FastCGI workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +39,9 @@ pub(crate) struct Script {
     exported: BTreeSet<String>,
     /// Where each variable got its value.
     assigned: BTreeMap<String, (String, usize)>,
+    /// How much has been put in variables' places.
+    expanded: Cell<usize>,
+    is_full: bool,
 }
 
 impl Script {
@@ -60,7 +68,11 @@ impl Script {
 
     /// A line with those that it goes on in, and how many they are.
     fn logical(&self, lines: &[&str]) -> (Result<Line, String>, usize) {
-        let lookup = |name: &str| self.variables.get(name).cloned();
+        let lookup = |name: &str| {
+            let value = self.variables.get(name)?;
+            self.expanded.set(self.expanded.get() + value.len());
+            (self.expanded.get() <= EXPANDED_MAX).then(|| value.clone())
+        };
         let mut text = String::new();
         let mut first = None;
         for (count, line) in lines.iter().take(LINES_MAX).enumerate() {
@@ -85,17 +97,12 @@ impl Script {
 
     fn take(&mut self, line: &Line, place: (&str, usize), programs: &[&str], files: &dyn Files, depth: usize) {
         for command in line.tokens.split(|token| *token == Token::End) {
-            let mut words: Vec<String> = command
-                .iter()
-                .filter_map(|token| match token {
-                    Token::Word(word) => Some(word.clone()),
-                    Token::End | Token::Redirect => None,
-                })
-                .collect();
             let keywords = ["if", "then", "else", "elif", "do", "while", "until", "!", "{", "time"];
-            while words.first().is_some_and(|word| keywords.contains(&word.as_str())) {
-                words.remove(0);
-            }
+            let words = command.iter().filter_map(|token| match token {
+                Token::Word(word) => Some(word.clone()),
+                Token::End | Token::Redirect => None,
+            });
+            let words: Vec<String> = words.skip_while(|word| keywords.contains(&word.as_str())).collect();
             self.simple(&words, &line.unknown, place, programs, files, depth);
         }
     }
@@ -155,6 +162,13 @@ impl Script {
         } else {
             return;
         };
+        if self.found.len() >= FOUND_MAX {
+            if !std::mem::replace(&mut self.is_full, true) {
+                let why = format!("more than {FOUND_MAX} commands: this one and others were left out");
+                self.unread.push((file.to_owned(), line, why));
+            }
+            return;
+        }
         let exported = self.exported.iter().filter_map(|name| Some((name.clone(), self.variables.get(name)?.clone())));
         let found = Found {
             file: file.to_owned(),

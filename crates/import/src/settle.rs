@@ -1,5 +1,6 @@
 //! Makes a pool one that a configuration can say: names, variables that are steadfast's own, numbers within bounds.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::address;
@@ -32,10 +33,24 @@ pub(crate) const LIMITS: [&str; 16] = [
     "stack",
 ];
 
+/// Variables that steadfast sets itself, or takes away.
+const OURS: [&str; 7] = [
+    "FCGI_WEB_SERVER_ADDRS",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "PHP_FCGI_CHILDREN",
+    "STEADFAST_LINK",
+];
+/// The most addresses of one pool.
+const ADDRESSES_MAX: usize = 63;
+
 /// Brings every value into its bounds; what changes by that is noted.
 pub(crate) fn settle(pool: &mut Pool) {
     let place = pool.place.clone();
     pool.name = name::settled(&pool.name);
+    texts(pool, &place);
     variables(pool, &place);
     workers(pool, &place);
     addresses(pool, &place);
@@ -45,6 +60,31 @@ pub(crate) fn settle(pool: &mut Pool) {
         if name.is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())) {
             pool.lost(&place, format!("the {what} is a number: write the name that it has"));
         }
+    }
+}
+
+/// No text has a NUL byte, and a name is not empty.
+fn texts(pool: &mut Pool, place: &Place) {
+    let mut bad: Vec<String> = Vec::new();
+    for word in pool.command.iter_mut().filter(|word| word.contains('\0')) {
+        *word = word.replace('\0', "");
+        bad.push(format!("{word:?} in the command had a NUL byte, which no argument can have"));
+    }
+    let socket = &mut pool.socket;
+    let names = [
+        ("directory", &mut pool.directory),
+        ("user", &mut pool.user),
+        ("group", &mut pool.group),
+        ("socket's owner", &mut socket.owner),
+        ("socket's group", &mut socket.group),
+    ];
+    for (what, name) in names {
+        if let Some(text) = name.take_if(|text| text.is_empty() || text.contains('\0')) {
+            bad.push(format!("the {what} {text:?} is none"));
+        }
+    }
+    for text in bad {
+        pool.lost(place, text);
     }
 }
 
@@ -67,20 +107,21 @@ fn variables(pool: &mut Pool, place: &Place) {
     if let Some(clients) = pool.environment.remove("FCGI_WEB_SERVER_ADDRS") {
         clients_from(pool, &clients, place);
     }
-    for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "STEADFAST_LINK"] {
-        if pool.environment.remove(name).is_some() {
-            pool.lost(place, format!("{name} is steadfast's own to set"));
+    let mut bad = Vec::new();
+    let mut is_good = |name: &str, value: &str| {
+        let is_ours = OURS.contains(&name);
+        let is_none = name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+        if is_ours {
+            bad.push(format!("{name} is steadfast's own to set"));
+        } else if is_none {
+            bad.push(format!("{name:?} cannot be a variable"));
         }
-    }
-    let bad: Vec<String> = pool
-        .environment
-        .iter()
-        .filter(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in bad {
-        pool.environment.remove(&name);
-        pool.lost(place, format!("{name:?} cannot be a variable"));
+        !is_ours && !is_none
+    };
+    pool.environment.retain(|name, value| is_good(name, value));
+    pool.pass_environment.retain(|name| is_good(name, ""));
+    for text in bad {
+        pool.lost(place, text);
     }
 }
 
@@ -119,7 +160,11 @@ fn workers(pool: &mut Pool, place: &Place) {
 }
 
 fn addresses(pool: &mut Pool, place: &Place) {
-    pool.listen.dedup();
+    each_once(&mut pool.listen);
+    if pool.listen.len() > ADDRESSES_MAX {
+        pool.listen.truncate(ADDRESSES_MAX);
+        pool.lost(place, format!("more than {ADDRESSES_MAX} addresses: the rest was left out"));
+    }
     let is_tcp = |listen: &String| !listen.starts_with("unix:");
     if !pool.allowed_clients.is_empty() && !pool.listen.iter().any(is_tcp) {
         pool.allowed_clients.clear();
@@ -141,7 +186,12 @@ fn addresses(pool: &mut Pool, place: &Place) {
         );
         pool.listen[index] = now;
     }
-    pool.listen.dedup();
+    each_once(&mut pool.listen);
+}
+
+fn each_once(addresses: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    addresses.retain(|address| seen.insert(address.clone()));
 }
 
 fn numbers(pool: &mut Pool, place: &Place) {
@@ -162,7 +212,13 @@ fn numbers(pool: &mut Pool, place: &Place) {
     for text in changed {
         pool.lost(place, text);
     }
-    pool.rlimits.retain(|name, _| LIMITS.contains(&name.as_str()));
+    let is_possible = |amount: &Option<u64>| amount.is_none_or(|amount| i64::try_from(amount).is_ok());
+    let is_good = |name: &String, amount: &mut Option<u64>| LIMITS.contains(&name.as_str()) && is_possible(amount);
+    let limits = pool.rlimits.len();
+    pool.rlimits.retain(is_good);
+    if pool.rlimits.len() < limits {
+        pool.lost(place, "a resource limit is more than any can be: it was left out");
+    }
 }
 
 fn modes(pool: &mut Pool, place: &Place) {

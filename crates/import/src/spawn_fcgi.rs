@@ -2,7 +2,7 @@
 
 use crate::command;
 use crate::draft::{Draft, Place, Pool};
-use crate::files::{Files, Source};
+use crate::files::{Bounded, Files, Source};
 use crate::name;
 use crate::script::Script;
 use crate::settle::settle;
@@ -27,7 +27,7 @@ pub fn from_words(words: &[String]) -> Draft {
 pub fn from_script(source: &Source, files: &dyn Files) -> Draft {
     let mut draft = Draft::default();
     let mut script = Script::default();
-    script.read(&source.shown, &source.text, PROGRAMS, files);
+    script.read(&source.shown, &source.text, PROGRAMS, &Bounded::new(files));
     for (file, line, why) in &script.unread {
         draft.lost(&Place::line(file, *line), why.clone());
     }

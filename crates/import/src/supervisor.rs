@@ -1,18 +1,20 @@
 //! supervisor's `[fcgi-program:x]`, and the `[program:x]` that start spawn-fcgi and the like (supervisor 4.2).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::address;
 use crate::command;
 use crate::draft::{Draft, Place, Pool, Workers};
-use crate::files::{Files, Source, find};
+use crate::files::{Bounded, Files, Source, find};
 use crate::ini::{self, Entry};
+use crate::name;
 use crate::settle::settle;
 use crate::words::split_plain;
 
-/// More included files than this are not read.
-const FILES_MAX: usize = 100;
+/// A longer environment, or longer values in it by what they stand for, are refused.
+const ENVIRONMENT_MAX: usize = 64 * 1024;
 
 /// Sections that say nothing of programs.
 const OTHERS: [&str; 6] =
@@ -29,7 +31,8 @@ struct Section {
 #[must_use]
 pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
     let mut draft = Draft::default();
-    let mut sections = Vec::new();
+    let files = &Bounded::new(files);
+    let mut sections = Sections::default();
     let here = source.path.as_deref().and_then(Path::parent).map(Path::to_owned);
     read(&source.shown, &source.text, &mut sections, &mut draft);
     for path in included(&sections, here.as_deref(), files) {
@@ -40,8 +43,8 @@ pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
             }
         }
     }
-    let daemon = sections.iter().find(|(name, _)| name == "supervisord").map(|(_, section)| section);
-    for (name, section) in &sections {
+    let daemon = sections.named("supervisord");
+    for (name, section) in &sections.all {
         match name.split_once(':') {
             Some((kind @ ("fcgi-program" | "program"), program)) => {
                 add(&mut draft, kind, program.trim(), section, daemon, here.as_deref());
@@ -57,33 +60,47 @@ pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
     draft
 }
 
-fn read(shown: &str, text: &str, sections: &mut Vec<(String, Section)>, draft: &mut Draft) {
+/// Sections in the order in which they stand, and where each is.
+#[derive(Default)]
+struct Sections {
+    all: Vec<(String, Section)>,
+    numbers: BTreeMap<String, usize>,
+}
+
+impl Sections {
+    fn named(&self, name: &str) -> Option<&Section> {
+        self.numbers.get(name).map(|number| &self.all[*number].1)
+    }
+}
+
+fn read(shown: &str, text: &str, sections: &mut Sections, draft: &mut Draft) {
     let ini = ini::python(text);
     for line in ini.unread {
         draft.lost(&Place::line(shown, line), "this line says nothing that supervisor reads");
     }
     for Entry { line, section, key, value } in ini.entries {
         let place = Place::line(shown, line);
-        let at = sections.iter().position(|(name, _)| *name == section).unwrap_or_else(|| {
-            sections.push((section, Section { place: place.clone(), ..Section::default() }));
-            sections.len() - 1
+        let at = *sections.numbers.entry(section.clone()).or_insert_with(|| {
+            sections.all.push((section, Section { place: place.clone(), ..Section::default() }));
+            sections.all.len() - 1
         });
-        sections[at].1.keys.insert(key, (place, value));
+        sections.all[at].1.keys.insert(key, (place, value));
     }
 }
 
-fn included(sections: &[(String, Section)], here: Option<&Path>, files: &dyn Files) -> Vec<PathBuf> {
-    let include = sections.iter().find(|(name, _)| name == "include");
-    let Some((_, patterns)) = include.and_then(|(_, section)| section.keys.get("files")) else { return Vec::new() };
+fn included(sections: &Sections, here: Option<&Path>, files: &dyn Files) -> Vec<PathBuf> {
+    let include = sections.named("include");
+    let Some((_, patterns)) = include.and_then(|section| section.keys.get("files")) else { return Vec::new() };
     let here = here.unwrap_or(Path::new("/"));
     let patterns = patterns.replace("%(here)s", &here.display().to_string());
-    let found = patterns.split_whitespace().flat_map(|pattern| find(files, &here.join(pattern)));
-    found.take(FILES_MAX).collect()
+    patterns.split_whitespace().flat_map(|pattern| find(files, &here.join(pattern))).collect()
 }
 
 /// What `%(name)s` stands for.
 struct Expansions {
     known: BTreeMap<String, String>,
+    /// So much may come of names yet: each could stand for two of another.
+    left: Cell<usize>,
 }
 
 impl Expansions {
@@ -108,8 +125,13 @@ impl Expansions {
                 rest = &rest[1..];
                 continue;
             };
-            match self.known.get(&rest[2..close]) {
-                Some(value) => expanded.push_str(value),
+            let value = self.known.get(&rest[2..close]);
+            let left = value.and_then(|value| self.left.get().checked_sub(value.len()));
+            match value.zip(left) {
+                Some((value, left)) => {
+                    self.left.set(left);
+                    expanded.push_str(value);
+                }
                 None => {
                     expanded.push_str(&rest[..end]);
                     unknown.push(rest[..end].to_owned());
@@ -130,7 +152,7 @@ fn add(draft: &mut Draft, kind: &str, program: &str, section: &Section, daemon: 
         ("process_num".to_owned(), "0".to_owned()),
     ]);
     known.extend(here.map(|here| ("here".to_owned(), here.display().to_string())));
-    let mut expansions = Expansions { known };
+    let mut expansions = Expansions { known, left: Cell::new(ENVIRONMENT_MAX) };
     for section in daemon.into_iter().chain([section]) {
         if let Some((place, text)) = section.keys.get("environment") {
             environment(&mut pool, place, text, &mut expansions);
@@ -171,7 +193,7 @@ fn add(draft: &mut Draft, kind: &str, program: &str, section: &Section, daemon: 
 fn finish(draft: &mut Draft, mut pool: Pool) {
     let place = pool.place.clone();
     if pool.listen.is_empty() {
-        let listen = format!("unix:/run/{}.sock", pool.name);
+        let listen = format!("unix:/run/{}.sock", name::settled(&pool.name));
         pool.lost(&place, format!("no socket is named: {listen} stands for it"));
         pool.listen.push(listen);
     }
@@ -245,7 +267,7 @@ fn socket(text: &str) -> Result<String, String> {
 
 /// `KEY="value",KEY2=value2` (supervisor's dict_of_key_value_pairs).
 fn environment(pool: &mut Pool, place: &Place, text: &str, expansions: &mut Expansions) {
-    let pairs = match pairs(text) {
+    let pairs = match bounded(text).and_then(pairs) {
         Ok(pairs) => pairs,
         Err(why) => return pool.lost(place, format!("environment: {why}")),
     };
@@ -260,6 +282,13 @@ fn environment(pool: &mut Pool, place: &Place, text: &str, expansions: &mut Expa
         }
         expansions.known.insert(format!("ENV_{name}"), value.clone());
         pool.environment.insert(name, value);
+    }
+}
+
+fn bounded(text: &str) -> Result<&str, String> {
+    match text.len() {
+        0..=ENVIRONMENT_MAX => Ok(text),
+        _ => Err(format!("it has more than {} KiB, which no environment has", ENVIRONMENT_MAX / 1024)),
     }
 }
 
@@ -295,7 +324,8 @@ mod tests {
 
     #[test]
     fn percents_are_expanded_or_told() {
-        let expansions = Expansions { known: BTreeMap::from([("process_num".into(), "0".into())]) };
+        let expansions =
+            Expansions { known: BTreeMap::from([("process_num".into(), "0".into())]), left: Cell::new(100) };
         let (text, unknown) = expansions.expand("%(process_num)02d 5%% 6% %(ENV_X)s %(");
         assert_eq!((text.as_str(), unknown), ("0 5% 6% %(ENV_X)s %(", vec!["%(ENV_X)s".to_owned()]));
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::address;
 use crate::command::{self, base};
 use crate::draft::{Draft, Place, Pool, Workers};
-use crate::files::{Files, Source};
+use crate::files::{Bounded, Files, Source};
 use crate::settle::{LIMITS, settle};
 use crate::unit_text::{self, Name, Setting};
 
@@ -64,6 +64,7 @@ impl Unit {
 /// Reads the units that were given: each service is a pool. A socket that was not given is looked for.
 #[must_use]
 pub fn from_files(sources: &[Source], files: &dyn Files) -> Draft {
+    let files = &Bounded::new(files);
     let mut draft = Draft::default();
     let mut units: Vec<Unit> = Vec::new();
     let mut directories: Vec<PathBuf> = Vec::new();
@@ -266,7 +267,7 @@ fn start_command(
         pool.word(place, format!("the program was shown as {shown:?}"));
     }
     if !prefixes.contains(':') {
-        let (expanded, unset) = unit_text::expand(words, &variables);
+        let (expanded, unset) = unit_text::expand(words, &variables)?;
         words = expanded;
         for name in unset {
             pool.lost(place, format!("${name} in ExecStart= has no value here, so that it stands for nothing"));

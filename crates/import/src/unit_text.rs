@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// A unit's words longer than this are refused.
-const WORD_MAX: usize = 64 * 1024;
+use crate::ini::SECTION_MAX;
+
+/// A command line that grows past this by what its variables stand for is refused.
+const LINE_MAX: usize = 64 * 1024;
 
 /// One `Key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +36,12 @@ pub(crate) fn settings(text: &str) -> (Vec<Setting>, Vec<usize>) {
             }
         }
         if let Some(name) = whole.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = name.to_owned();
+            if name.len() > SECTION_MAX {
+                unread.push(at + 1);
+                section.clear();
+            } else {
+                name.clone_into(&mut section);
+            }
             continue;
         }
         match whole.split_once('=') {
@@ -153,7 +160,18 @@ impl Name<'_> {
 /// `$NAME` as a word of its own becomes as many words as its value has, `${NAME}` is put where it stands, `$$` is `$`.
 ///
 /// Gives the words, and the variables that nobody has set: systemd takes them for empty.
-pub(crate) fn expand(words: Vec<String>, variables: &BTreeMap<String, String>) -> (Vec<String>, Vec<String>) {
+///
+/// # Errors
+/// They stand for too much.
+pub(crate) fn expand(
+    words: Vec<String>,
+    variables: &BTreeMap<String, String>,
+) -> Result<(Vec<String>, Vec<String>), String> {
+    let mut left = LINE_MAX;
+    let mut take = |value: &str| {
+        left = left.checked_sub(value.len()).ok_or("its variables stand for too much")?;
+        Ok::<(), String>(())
+    };
     let (mut expanded, mut unknown) = (Vec::new(), Vec::new());
     let is_name = |name: &str| {
         !name.is_empty()
@@ -163,7 +181,10 @@ pub(crate) fn expand(words: Vec<String>, variables: &BTreeMap<String, String>) -
     for word in words {
         if let Some(name) = word.strip_prefix('$').filter(|name| is_name(name)) {
             match variables.get(name) {
-                Some(value) => expanded.extend(self::words(value).unwrap_or_else(|_| vec![value.clone()])),
+                Some(value) => {
+                    take(value)?;
+                    expanded.extend(self::words(value).unwrap_or_else(|_| vec![value.clone()]));
+                }
                 None => unknown.push(name.to_owned()),
             }
             continue;
@@ -180,8 +201,10 @@ pub(crate) fn expand(words: Vec<String>, variables: &BTreeMap<String, String>) -
                 rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).filter(|(name, _)| is_name(name))
             {
                 match variables.get(name) {
-                    Some(value) if text.len() + value.len() <= WORD_MAX => text.push_str(value),
-                    Some(_) => {}
+                    Some(value) => {
+                        take(value)?;
+                        text.push_str(value);
+                    }
                     None => unknown.push(name.to_owned()),
                 }
                 rest = after;
@@ -192,7 +215,7 @@ pub(crate) fn expand(words: Vec<String>, variables: &BTreeMap<String, String>) -
         text.push_str(rest);
         expanded.push(text);
     }
-    (expanded, unknown)
+    Ok((expanded, unknown))
 }
 
 /// A file of `EnvironmentFile=`: assignments with a shell's quotes, and nothing that is expanded.
@@ -251,7 +274,7 @@ mod tests {
     #[test]
     fn variables_are_words_or_parts() {
         let variables = BTreeMap::from([("A".to_owned(), "1 '2 3'".to_owned())]);
-        let (found, unknown) = expand(words("$A x${A}y $$A ${NOT} $NOT $").expect("words"), &variables);
+        let (found, unknown) = expand(words("$A x${A}y $$A ${NOT} $NOT $").expect("words"), &variables).expect("short");
         assert_eq!(found, ["1", "2 3", "x1 '2 3'y", "$A", "", "$"]);
         assert_eq!(unknown, ["NOT", "NOT"]);
     }

@@ -1,7 +1,7 @@
 //! Words as a POSIX shell reads them (XCU 2.2, 2.3), with the variables that are known; and as Python's shlex does, with none.
 
-/// A word that grows past this by expansion is refused.
-const WORD_MAX: usize = 64 * 1024;
+/// A line that grows past this by expansion is refused.
+const LINE_MAX: usize = 64 * 1024;
 /// A line of more tokens than this is no command line.
 const TOKENS_MAX: usize = 10_000;
 
@@ -60,19 +60,21 @@ struct Reader<'a> {
     line: Line,
     /// `None` between words: an empty word in quotes is one.
     word: Option<String>,
+    /// How much all words have.
+    size: usize,
     /// The next word is a redirection's target.
     is_target: bool,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str, lookup: Option<Lookup<'a>>) -> Self {
-        Reader { rest: text.chars().peekable(), lookup, line: Line::default(), word: None, is_target: false }
+        Reader { rest: text.chars().peekable(), lookup, line: Line::default(), word: None, size: 0, is_target: false }
     }
 
     fn read(mut self) -> Result<Line, String> {
         while let Some(c) = self.rest.next() {
             self.take(c)?;
-            if self.line.tokens.len() > TOKENS_MAX || self.word.as_ref().is_some_and(|word| word.len() > WORD_MAX) {
+            if self.line.tokens.len() > TOKENS_MAX || self.size > LINE_MAX {
                 return Err("the line is too long".into());
             }
         }
@@ -112,11 +114,16 @@ impl<'a> Reader<'a> {
     }
 
     fn push(&mut self, c: char) {
-        self.word.get_or_insert_default().push(c);
+        self.push_str(c.encode_utf8(&mut [0; 4]));
+    }
+
+    fn push_str(&mut self, text: &str) {
+        self.size += text.len();
+        self.word.get_or_insert_default().push_str(text);
     }
 
     fn unknown(&mut self, what: String) {
-        self.word.get_or_insert_default().push_str(&what);
+        self.push_str(&what);
         self.line.unknown.push(what);
     }
 
@@ -153,7 +160,7 @@ impl<'a> Reader<'a> {
 
     fn single(&mut self) -> Result<(), String> {
         let inner = self.until('\'')?;
-        self.word.get_or_insert_default().push_str(&inner);
+        self.push_str(&inner);
         Ok(())
     }
 
@@ -186,7 +193,7 @@ impl<'a> Reader<'a> {
                 },
                 Some('$') if is_shell => {
                     if let Some(value) = self.expand()? {
-                        self.word.get_or_insert_default().push_str(&value);
+                        self.push_str(&value);
                     }
                 }
                 Some('`') if is_shell => {
@@ -196,7 +203,7 @@ impl<'a> Reader<'a> {
                 Some(c) => self.push(c),
                 None => return Err("a \" is not closed".into()),
             }
-            if self.word.as_ref().is_some_and(|word| word.len() > WORD_MAX) {
+            if self.size > LINE_MAX {
                 return Err("the line is too long".into());
             }
         }
