@@ -11,6 +11,8 @@ use crate::words::{Line, Token, split_shell};
 
 /// A command that goes over more lines is none.
 const LINES_MAX: usize = 50;
+/// After so many that did not end, no command goes over lines any more: each was read once for every line.
+const ENDLESS_MAX: usize = 20;
 /// Files that read files.
 const DEPTH_MAX: usize = 4;
 /// No more than this is put in variables' places in all: what is left then has no value.
@@ -42,6 +44,8 @@ pub(crate) struct Script {
     /// How much has been put in variables' places.
     expanded: Cell<usize>,
     is_full: bool,
+    /// How many lines did not end.
+    endless: usize,
 }
 
 impl Script {
@@ -60,7 +64,10 @@ impl Script {
             let (line, count) = self.logical(&lines[at..]);
             match line {
                 Ok(line) => self.take(&line, (shown, at + 1), programs, files, depth),
-                Err(why) => self.unread.push((shown.to_owned(), at + 1, why)),
+                Err(why) => {
+                    self.endless += 1;
+                    self.unread.push((shown.to_owned(), at + 1, why));
+                }
             }
             at += count;
         }
@@ -73,9 +80,10 @@ impl Script {
             self.expanded.set(self.expanded.get() + value.len());
             (self.expanded.get() <= EXPANDED_MAX).then(|| value.clone())
         };
+        let most = if self.endless < ENDLESS_MAX { LINES_MAX } else { 1 };
         let mut text = String::new();
         let mut first = None;
-        for (count, line) in lines.iter().take(LINES_MAX).enumerate() {
+        for (count, line) in lines.iter().take(most).enumerate() {
             text.push_str(line);
             if line.ends_with('\\') && !line.ends_with("\\\\") {
                 text.push('\n');
@@ -90,7 +98,7 @@ impl Script {
             }
         }
         match split_shell(&text, &lookup) {
-            Ok(line) if lines.len() <= LINES_MAX => (Ok(line), lines.len().max(1)),
+            Ok(line) if lines.len() <= most => (Ok(line), lines.len().max(1)),
             _ => (Err(first.unwrap_or_else(|| "the line does not end".into())), 1),
         }
     }

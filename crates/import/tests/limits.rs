@@ -159,3 +159,13 @@ fn what_no_pool_can_have_is_left_out_and_told() {
         tells(&draft, wanted);
     }
 }
+
+#[test]
+fn lines_that_do_not_end_are_not_read_again_and_again() {
+    let command = "spawn-fcgi -s /run/x -u u -- \\\n  /x\n";
+    let draft = spawn_fcgi::from_script(&source("x", format!("{}{command}", "x ${A:-2\n".repeat(19))), &Nothing);
+    assert_eq!(draft.pools.len(), 1);
+    let draft = spawn_fcgi::from_script(&source("x", format!("{}{command}", "x ${A:-2\n".repeat(20))), &Nothing);
+    assert_eq!(draft.pools, []);
+    tells(&draft, "x:21: the line does not end");
+}
