@@ -154,7 +154,7 @@ impl Trial {
     fn wait_ready(&mut self, pool: &Pool) -> Result<String, String> {
         let mut looks = 0;
         loop {
-            self.hear(if self.is_manager { nest::TRIAL } else { interval(looks) });
+            self.hear(if self.is_manager { nest::FIRST } else { interval(looks) });
             looks += 1;
             let took = self.began.elapsed();
             if let Some(end) = &self.ended {

@@ -36,8 +36,11 @@ use crate::timers::Timer;
 use crate::voice::Word;
 use crate::workers::{Step, Worker};
 
-/// Between two looks at a trial that is not traced, and at one that is to stand still.
-pub(crate) const TRIAL: Duration = Duration::from_millis(4);
+/// Between two looks at whether a trial that is not traced has started somebody: shorter than the life of a worker that dies
+/// at its start, or others are started in its place. (Starman's die after some 2 ms where the application loads nothing.)
+pub(crate) const FIRST: Duration = Duration::from_millis(1);
+/// Between two looks at a trial that is to stand still.
+const TRIAL: Duration = Duration::from_millis(4);
 /// Between two looks at who leaves.
 const LEAVING: Duration = Duration::from_millis(1);
 /// The same while all are busy.
@@ -95,7 +98,7 @@ fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
     let Some(workers) = workers(pid) else { return };
     let Some(worker) = shell.workers.get(id) else { return };
     match (worker.held.is_some(), workers.is_empty()) {
-        (false, true) => again(shell, id, TRIAL),
+        (false, true) => again(shell, id, FIRST),
         (false, false) => {
             let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
             hold(shell, id);
@@ -126,7 +129,7 @@ fn let_go(shell: &mut Shell, id: WorkerId) {
     let is_traced = shell.workers.get_mut(id).is_some_and(Worker::trace);
     release(shell, id);
     if !is_traced {
-        again(shell, id, TRIAL);
+        again(shell, id, FIRST);
     }
 }
 
