@@ -107,13 +107,13 @@ kinds! {
     WorkerStarted "worker-started" Info "ec5f06ba8e6a42cf988b9f09803422f6" "A worker is being started.";
     WorkerReady "worker-ready" Info "9f6ae4d02cca41649ca5d1336ccdbc88" "It is ready.";
     WorkerVerified "worker-verified" Info "3dc4f88af84647b98c833e8d889725b0" "It passed its verify request.";
-    WorkerWarned "worker-warned" Warning "23c9b26e58bf4ae1ad6fb76e2c065946" "It is not what a worker should be.";
     WorkerNested "worker-nested" Warning "f1412f4b26604bbe8ddb5342783502ab" "It is a manager that nobody has asked for.";
     WorkerRecycled "worker-recycled" Info "d6c10367a4d543ff9dcbb7223e9a6637" "It reached a limit and is asked to leave.";
     WorkerExited "worker-exited" Warning "1aa05fa87ea14f0e847bdcaa09634de4" "It is gone.";
     WorkerKilled "worker-killed" Warning "47ded933687b452eaded9cffcaac4116" "We sent it SIGKILL.";
     WorkerOutput "worker-output" Info "53297d0be5a744d3befb9756c8d20fe3" "It wrote something.";
     WorkerStatus "worker-status" Info "6b523e26fe53445097f0368e2316846f" "It said how it is on its link.";
+    WorkerWarned "worker-warned" Warning "d88e19b714d945ef9c5c5da519cdc982" "It broke a rule of its link.";
     BreakerOpened "breaker-opened" Error "f0f901c1fd014c4185d80724a3f740b4" "Nothing is respawned but one canary at a time.";
     BreakerHalfOpen "breaker-half-open" Notice "95599839c9bb4c469ac68c05f589a37b" "A canary runs.";
     BreakerClosed "breaker-closed" Notice "df04b74219e84084a45ec59256356a26" "All is well again.";
