@@ -154,8 +154,8 @@ fn is_manager(shell: &mut Shell, id: WorkerId) -> bool {
 /// group are its own.
 pub(crate) fn kill(shell: &mut Shell, id: WorkerId) {
     if shell.workers.get(id).is_some_and(|worker| worker.ready.is_none()) {
-        let more = nested::told(shell, id).map_or_else(String::new, |text| format!("; {text}"));
-        links::note_late(shell, Speaker::Worker(id), &more);
+        let more = |shell: &mut Shell| nested::told(shell, id).map_or_else(String::new, |text| format!("; {text}"));
+        links::note_late(shell, Speaker::Worker(id), more);
     }
     send(shell, id, Kill::Kill);
     if let Some(worker) = shell.workers.get(id) {

@@ -66,8 +66,8 @@ pub(crate) fn keep_unavailable(shell: &mut Shell, id: Speaker, unavailable: Unav
     unavailable.retry_after_ms.map(|millis| Duration::from_millis(millis).min(RETRY_MAX))
 }
 
-/// A process is killed that has not become ready. If it has had its time, that is why; `more` stands behind it.
-pub(crate) fn note_late(shell: &mut Shell, id: Speaker, more: &str) {
+/// A process is killed that has not become ready. If it has had its time, that is why; what `more` finds stands behind it.
+pub(crate) fn note_late(shell: &mut Shell, id: Speaker, more: impl FnOnce(&mut Shell) -> String) {
     let life = match id {
         Speaker::Worker(id) => shell.workers.get(id).map(|worker| (worker.pool, worker.generation, worker.started)),
         Speaker::Zygote(id) => shell.zygotes.get(id).map(|zygote| (zygote.pool, zygote.generation, zygote.started)),
@@ -78,9 +78,11 @@ pub(crate) fn note_late(shell: &mut Shell, id: Speaker, more: &str) {
     let ready_timeout = shell.pools.get(pool).map(|pool| pool.plan_of(generation).config.ready_timeout);
     let ready_timeout = ready_timeout.unwrap_or_default();
     // It was ordered a little before it was there.
-    if shell.now.since(since) + Duration::from_millis(250) >= ready_timeout
-        && let Some(voice) = shell.voice(id)
-    {
+    if shell.now.since(since) + Duration::from_millis(250) < ready_timeout {
+        return;
+    }
+    let more = more(shell);
+    if let Some(voice) = shell.voice(id) {
         let message = format!("it was not ready within {}{more}", words::duration(ready_timeout));
         voice.word.get_or_insert(Word { code: None, name: None, message: Some(message) });
     }

@@ -84,6 +84,7 @@ fn terminate(shell: &mut Shell, id: WorkerId) {
 
 fn forget(shell: &mut Shell, pool: PoolId) {
     shell.timers.clear(Timer::Memory(pool));
+    shell.timers.clear(Timer::Nested(pool));
     shell.unsettled.remove(&pool);
     let before = shell.pools.sockets();
     if let Some(gone) = shell.pools.remove(pool) {

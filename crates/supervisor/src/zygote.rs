@@ -159,7 +159,7 @@ pub(crate) fn kill(shell: &mut Shell, id: ZygoteId) {
             true => "",
             false => ", and has never said that it is a zygote (docs/link.md): is `launch = \"exec\"` meant?",
         };
-        links::note_late(shell, Speaker::Zygote(id), more);
+        links::note_late(shell, Speaker::Zygote(id), |_| more.to_owned());
     }
     end(shell, id);
 }
