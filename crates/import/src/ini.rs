@@ -1,5 +1,7 @@
 //! Two files that look alike: an ini file as Python's configparser reads it (supervisor), and as PHP does (php-fpm).
 
+use std::collections::BTreeMap;
+
 /// One `key = value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -18,6 +20,39 @@ pub(crate) const SECTION_MAX: usize = 255;
 pub(crate) struct Ini {
     pub(crate) entries: Vec<Entry>,
     pub(crate) unread: Vec<usize>,
+}
+
+/// What is kept of each section, in the order in which they stand.
+pub(crate) struct Sections<T> {
+    all: Vec<(String, T)>,
+    /// Where each is in `all`.
+    numbers: BTreeMap<String, usize>,
+}
+
+impl<T> Sections<T> {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Sections { all: Vec::new(), numbers: BTreeMap::new() }
+    }
+
+    /// The one of this name, made when it is not there.
+    pub(crate) fn entry(&mut self, name: String, make: impl FnOnce() -> T) -> &mut T {
+        let at = *self.numbers.entry(name).or_insert_with_key(|name| {
+            self.all.push((name.clone(), make()));
+            self.all.len() - 1
+        });
+        &mut self.all[at].1
+    }
+
+    /// The one of this name, if it is there.
+    pub(crate) fn named(&self, name: &str) -> Option<&T> {
+        self.numbers.get(name).map(|at| &self.all[*at].1)
+    }
+
+    /// All of them with their names.
+    pub(crate) fn all(&self) -> &[(String, T)] {
+        &self.all
+    }
 }
 
 /// RawConfigParser with the inline comments `;` and `#`, as supervisor has it: both must follow a space.

@@ -1,12 +1,11 @@
 //! php-fpm's pools, for php-cgi (PHP 8.2).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::address;
 use crate::draft::{Draft, Place, Pool, Workers};
 use crate::files::{Bounded, Files, Source, find};
-use crate::ini::{self, Entry};
+use crate::ini::{self, Entry, Sections};
 use crate::name;
 use crate::settle::{clients_from, settle};
 
@@ -29,8 +28,7 @@ struct Manager {
 pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
     let mut draft = Draft::default();
     let files = &Bounded::new(files);
-    let mut pools: Vec<(String, Vec<(Place, Entry)>)> = Vec::new();
-    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut pools = Sections::new();
     let mut waiting = vec![(source.shown.clone(), source.text.clone())];
     while let Some((shown, text)) = waiting.pop() {
         let ini = ini::php(&text);
@@ -49,16 +47,12 @@ pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
             } else if entry.section.is_empty() || entry.section == "global" {
                 draft.word(&place, format!("{} = {}: php-fpm's own affair", entry.key, entry.value));
             } else {
-                let number = *numbers.entry(entry.section.clone()).or_insert_with(|| {
-                    pools.push((entry.section.clone(), Vec::new()));
-                    pools.len() - 1
-                });
-                pools[number].1.push((place, entry));
+                pools.entry(entry.section.clone(), Vec::new).push((place, entry));
             }
         }
     }
-    for (name, entries) in pools {
-        let pool = read(&name, &entries, source.path.as_deref(), files);
+    for (name, entries) in pools.all() {
+        let pool = read(name, entries, source.path.as_deref(), files);
         draft.add(pool);
     }
     draft

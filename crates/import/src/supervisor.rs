@@ -8,7 +8,7 @@ use crate::address;
 use crate::command;
 use crate::draft::{Draft, Place, Pool, Workers};
 use crate::files::{Bounded, Files, Source, find};
-use crate::ini::{self, Entry};
+use crate::ini::{self, Entry, Sections};
 use crate::name;
 use crate::settle::settle;
 use crate::words::split_plain;
@@ -32,7 +32,7 @@ struct Section {
 pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
     let mut draft = Draft::default();
     let files = &Bounded::new(files);
-    let mut sections = Sections::default();
+    let mut sections = Sections::new();
     let here = source.path.as_deref().and_then(Path::parent).map(Path::to_owned);
     read(&source.shown, &source.text, &mut sections, &mut draft);
     for path in included(&sections, here.as_deref(), files) {
@@ -44,7 +44,7 @@ pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
         }
     }
     let daemon = sections.named("supervisord");
-    for (name, section) in &sections.all {
+    for (name, section) in sections.all() {
         match name.split_once(':') {
             Some((kind @ ("fcgi-program" | "program"), program)) => {
                 add(&mut draft, kind, program.trim(), section, daemon, here.as_deref());
@@ -60,35 +60,19 @@ pub fn from_file(source: &Source, files: &dyn Files) -> Draft {
     draft
 }
 
-/// Sections in the order in which they stand, and where each is.
-#[derive(Default)]
-struct Sections {
-    all: Vec<(String, Section)>,
-    numbers: BTreeMap<String, usize>,
-}
-
-impl Sections {
-    fn named(&self, name: &str) -> Option<&Section> {
-        self.numbers.get(name).map(|number| &self.all[*number].1)
-    }
-}
-
-fn read(shown: &str, text: &str, sections: &mut Sections, draft: &mut Draft) {
+fn read(shown: &str, text: &str, sections: &mut Sections<Section>, draft: &mut Draft) {
     let ini = ini::python(text);
     for line in ini.unread {
         draft.lost(&Place::line(shown, line), "this line says nothing that supervisor reads");
     }
     for Entry { line, section, key, value } in ini.entries {
         let place = Place::line(shown, line);
-        let at = *sections.numbers.entry(section.clone()).or_insert_with(|| {
-            sections.all.push((section, Section { place: place.clone(), ..Section::default() }));
-            sections.all.len() - 1
-        });
-        sections.all[at].1.keys.insert(key, (place, value));
+        let section = sections.entry(section, || Section { place: place.clone(), ..Section::default() });
+        section.keys.insert(key, (place, value));
     }
 }
 
-fn included(sections: &Sections, here: Option<&Path>, files: &dyn Files) -> Vec<PathBuf> {
+fn included(sections: &Sections<Section>, here: Option<&Path>, files: &dyn Files) -> Vec<PathBuf> {
     let include = sections.named("include");
     let Some((_, patterns)) = include.and_then(|section| section.keys.get("files")) else { return Vec::new() };
     let here = here.unwrap_or(Path::new("/"));
