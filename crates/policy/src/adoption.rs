@@ -17,7 +17,7 @@ use crate::note::{Place, Purpose};
 use crate::policy::Policy;
 use crate::pool::{Phase, Pool};
 use crate::time::Instant;
-use crate::worker::{State, Word, Worker};
+use crate::worker::{Rest, State, Word, Worker};
 
 /// Why a pool cannot be told as facts now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +233,7 @@ impl Pool {
                     deaf: false,
                     outgoing: false,
                     done: false,
+                    rest: Rest::No,
                     postponed: false,
                 });
             }

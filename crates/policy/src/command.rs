@@ -77,6 +77,12 @@ pub enum Command {
         /// Which.
         worker: WorkerId,
     },
+    /// Let a manager go on that stands still: it may start one of its own workers, and not another one before that is judged.
+    /// Answered by `ChildReady` or `ChildDied`.
+    ResumeManager {
+        /// Which.
+        worker: WorkerId,
+    },
     /// Start a zygote. Answered by `ZygoteReady` or `ZygoteExited`.
     StartZygote {
         /// Its name.

@@ -295,6 +295,21 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// It is a manager, and stands still: one of the workers that it has started itself has died before it could take a
+    /// request.
+    ChildDied {
+        /// The manager.
+        worker: WorkerId,
+        /// What the dead one was made of.
+        files: Files,
+        /// So many others of its own live, and can take requests.
+        living: u32,
+    },
+    /// It is a manager, and goes on: whom it has started since it was let can take a request.
+    ChildReady {
+        /// The manager.
+        worker: WorkerId,
+    },
     /// It passed a limit that recycles it.
     LimitReached {
         /// Which.

@@ -337,6 +337,10 @@ impl Pool {
             return match self.first_pending() {
                 // It was on its way when the breaker opened: then it is the trial.
                 Some(canary) => self.breaker = Breaker::Trial { canary, passes: None, wait, reason },
+                None if self.has_resting() && turn.hold(Rule::RestingNotWell) => {
+                    let wait = next_wait(turn, wait);
+                    self.breaker = Breaker::Open { until: turn.now.after(wait), wait, reason };
+                }
                 None => self.close(turn),
             };
         }
@@ -361,7 +365,7 @@ impl Pool {
         };
         let wait = if unserved { next_wait(turn, wait) } else { WAIT_FIRST };
         let quiet = self.generations.get(&self.serving).is_none_or(|g| g.noted.backoff.is_quiet(turn.now, PROBATION));
-        if quiet {
+        if quiet && !(self.has_resting() && turn.hold(Rule::RestingNotWell)) {
             // Whatever was started has lasted as long as a trial.
             self.breaker = Breaker::Refilling { batch: 1, left: 1, wait, reason };
             return;
@@ -392,6 +396,7 @@ impl Pool {
     /// The operator's word.
     pub(crate) fn reset_breaker(&mut self, turn: &mut Turn<'_>) {
         self.close(turn);
+        self.resume_all(turn);
         self.owed = 0;
         if let Some(generation) = self.generation(self.serving) {
             generation.noted.backoff = Default::default();

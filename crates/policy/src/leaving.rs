@@ -11,7 +11,7 @@ use crate::note::Note;
 use crate::pool::{Pool, Turn};
 use crate::rules::Rule;
 use crate::time::Instant;
-use crate::worker::{Leave, State, Worker};
+use crate::worker::{Leave, Rest, State, Worker};
 
 /// TERM is sent again each second: libfcgi has a window in which it is lost.
 const TERM_AGAIN: Duration = Duration::from_secs(1);
@@ -119,6 +119,7 @@ impl Pool {
             State::Starting { .. } | State::Verifying { .. } => {
                 self.alter(id, |worker| worker.state = worker.state.moved(Duration::from_secs(3600)));
             }
+            State::Ready { .. } if matches!(worker.rest, Rest::Until(at) if at <= now) => self.resume(turn, id),
             State::Ready { .. } => {
                 self.enter_ready(id, None);
                 self.retire_worker(turn, id, None);

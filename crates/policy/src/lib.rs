@@ -65,6 +65,7 @@ pub mod adoption;
 mod backoff;
 mod breaker;
 mod bucket;
+mod children;
 pub mod class;
 pub mod command;
 pub mod event;

@@ -92,6 +92,17 @@ pub enum Note {
         /// Why.
         class: Class,
     },
+    /// It is a manager, and one of its own workers has died before it could take a request: it stands still for a while.
+    ManagerRests {
+        /// Where.
+        place: Place,
+        /// So many others of its own live.
+        living: u32,
+        /// The files had changed on disk under the running generation.
+        files_changed: bool,
+        /// It may start the next one after so long.
+        wait: Duration,
+    },
     /// The host refuses new processes; starts wait so long.
     HostRefused {
         /// Which pool.

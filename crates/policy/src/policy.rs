@@ -228,6 +228,8 @@ impl Policy {
             | Event::WorkerBroken { .. }
             | Event::WorkerUnavailable { .. }
             | Event::WorkerDone { .. }
+            | Event::ChildDied { .. }
+            | Event::ChildReady { .. }
             | Event::LimitReached { .. }
             | Event::WorkerOverdue { .. }
             | Event::WorkerCancelled { .. }
@@ -330,6 +332,10 @@ impl Policy {
                 p.retry_after(t, worker, retry_after);
             }),
             Event::WorkerDone { worker } => self.worker(now, worker, out, |p, t| p.done(t, worker)),
+            Event::ChildDied { worker, files, living } => {
+                self.worker(now, worker, out, |p, t| p.child_died(t, worker, files, living))
+            }
+            Event::ChildReady { worker } => self.worker(now, worker, out, |p, _| p.child_ready(worker)),
             Event::LimitReached { worker, limit } => {
                 self.worker(now, worker, out, |p, t| p.retire_worker(t, worker, Some(limit)))
             }

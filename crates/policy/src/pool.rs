@@ -298,7 +298,7 @@ impl Pool {
     }
 
     fn count(&mut self, worker: Worker) {
-        if let Some(deadline) = worker.state.deadline() {
+        if let Some(deadline) = worker.deadline() {
             self.due.insert((deadline, worker.id()));
         }
         self.tally_up(&worker, 1);
@@ -307,7 +307,7 @@ impl Pool {
 
     fn uncount(&mut self, id: WorkerId) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;
-        if let Some(deadline) = worker.state.deadline() {
+        if let Some(deadline) = worker.deadline() {
             self.due.remove(&(deadline, id));
         }
         self.tally_up(&worker, -1);

@@ -433,6 +433,8 @@ events! {
     "worker-broken" WorkerBroken { worker }
     "worker-unavailable" WorkerUnavailable { worker, retry_after }
     "worker-done" WorkerDone { worker }
+    "child-died" ChildDied { worker, files, living }
+    "child-ready" ChildReady { worker }
     "limit-reached" LimitReached { worker, limit }
     "worker-overdue" WorkerOverdue { worker }
     "worker-cancelled" WorkerCancelled { worker }
@@ -503,6 +505,8 @@ mod tests {
             Event::WorkerUnavailable { worker, retry_after: None },
             Event::WorkerUnavailable { worker, retry_after: Some(Duration::from_nanos(1)) },
             Event::WorkerDone { worker },
+            Event::ChildDied { worker, files: Files::Changed, living: 4 },
+            Event::ChildReady { worker },
             Event::LimitReached { worker, limit: Limit::Requests },
             Event::LimitReached { worker, limit: Limit::Memory },
             Event::WorkerOverdue { worker },

@@ -22,6 +22,12 @@ rules! {
     VerifyTimeout,
     /// A worker is verified before it is admitted.
     VerifyFirst,
+    /// A manager whose own workers die stands still, longer each time.
+    ManagerRests,
+    /// … and is dismissed when none of them lives.
+    BarrenReplaced,
+    /// A breaker does not close while a manager stands still.
+    RestingNotWell,
     /// A worker that has not left at its deadline is killed.
     StopDeadline,
     /// TERM is sent again each second.

@@ -87,12 +87,21 @@ impl Pool {
 
     /// What it was there for is done; the workers that serve are started after it.
     fn trial_passed(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
+        let is_serving = self.workers.get(&id).is_some_and(|worker| worker.place.generation == self.serving);
         self.release(turn, id, Leave::Recycled);
-        if let Breaker::Trial { canary, wait, reason, .. } = self.breaker
-            && canary == id
-            && let Some(canary) = self.start_canary(turn)
-        {
-            self.breaker = Breaker::Trial { canary, passes: None, wait, reason };
+        match self.breaker {
+            Breaker::Trial { canary, wait, reason, .. } if canary == id => {
+                if let Some(canary) = self.start_canary(turn) {
+                    self.breaker = Breaker::Trial { canary, passes: None, wait, reason };
+                }
+            }
+            // The trial was the start for which it was time.
+            Breaker::Throttled { .. } if is_serving && self.missing() > 0 => drop(self.start_canary(turn)),
+            Breaker::Closed
+            | Breaker::Open { .. }
+            | Breaker::Throttled { .. }
+            | Breaker::Trial { .. }
+            | Breaker::Refilling { .. } => {}
         }
     }
 

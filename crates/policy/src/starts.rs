@@ -10,7 +10,7 @@ use crate::note::{Note, Place, Purpose};
 use crate::pool::{Pool, Turn};
 use crate::rules::Rule;
 use crate::time::Instant;
-use crate::worker::{State, Word, Worker};
+use crate::worker::{Rest, State, Word, Worker};
 
 /// At most so many slots are lent to successors of lost workers.
 const LENT_MAX: u32 = 2;
@@ -226,6 +226,7 @@ impl Pool {
             deaf: false,
             outgoing: false,
             postponed: false,
+            rest: Rest::No,
             done: false,
         });
         if let Breaker::Refilling { left, .. } = &mut self.breaker {

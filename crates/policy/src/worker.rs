@@ -84,6 +84,17 @@ pub(crate) enum Leave {
     Word,
 }
 
+/// Whether a manager may start workers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// As it likes.
+    No,
+    /// Not before this: it stands still.
+    Until(Instant),
+    /// One, which is judged first.
+    Trying,
+}
+
 /// What a worker has said of its own end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -124,6 +135,8 @@ pub(crate) struct Worker {
     pub(crate) deaf: bool,
     /// It serves until a successor is ready, then leaves.
     pub(crate) outgoing: bool,
+    /// What it may start itself.
+    pub(crate) rest: Rest,
     /// It said that it has done its share.
     pub(crate) done: bool,
     /// It would be outgoing, but recycling rests.
@@ -133,5 +146,14 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn id(&self) -> WorkerId {
         self.place.worker
+    }
+
+    /// When its state fires next, or its rest is over.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let rest = match self.rest {
+            Rest::Until(at) if self.state.is_ready() => Some(at),
+            Rest::Until(_) | Rest::No | Rest::Trying => None,
+        };
+        self.state.deadline().into_iter().chain(rest).min()
     }
 }

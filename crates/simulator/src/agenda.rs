@@ -38,6 +38,8 @@ pub(crate) enum Happening {
     Left(usize),
     /// It has nothing in hand any more, and the driver sees it.
     Drained(usize),
+    /// Whom it has started itself is judged.
+    Judged(usize),
     /// Signals reach it again.
     Unstuck(usize),
     /// A job comes to a pool.

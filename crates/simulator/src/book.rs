@@ -25,6 +25,8 @@ pub(crate) struct Known {
     pub(crate) verifying: Option<Nanos>,
     pub(crate) verified: bool,
     pub(crate) unverified: bool,
+    /// A worker of its own has died since it was last let go on.
+    pub(crate) bereaved: bool,
     pub(crate) admitted: bool,
     pub(crate) served: u64,
     /// The first order to leave.
@@ -81,6 +83,8 @@ pub(crate) struct Page {
     pub(crate) served: VecDeque<(Nanos, u64)>,
     pub(crate) repairs: VecDeque<Nanos>,
     pub(crate) starts: VecDeque<Nanos>,
+    /// When managers were let go on, within a minute.
+    pub(crate) resumptions: VecDeque<Nanos>,
     pub(crate) notes: VecDeque<Nanos>,
     pub(crate) readies: VecDeque<Nanos>,
     pub(crate) asks: VecDeque<Nanos>,
@@ -371,6 +375,7 @@ impl Book {
             | Event::WorkerBroken { worker }
             | Event::WorkerUnavailable { worker, .. }
             | Event::WorkerDone { worker }
+            | Event::ChildDied { worker, .. }
             | Event::LimitReached { worker, .. }
             | Event::WorkerOverdue { worker }
             | Event::WorkerCancelled { worker }
@@ -406,6 +411,17 @@ impl Book {
                 }
             }
             Event::VerificationFailed { .. } => self.known[w].unverified = true,
+            Event::ChildDied { living, .. } => {
+                self.change(w, now, |known| {
+                    known.bereaved = true;
+                    if living == 0 {
+                        known.word = Some(now);
+                    }
+                });
+                if living > 0 {
+                    self.fail(w, now, 4);
+                }
+            }
             Event::WorkerServed { requests, .. } => {
                 self.known[w].served += requests;
                 self.pages[pool].served.push_back((now, requests));
@@ -516,6 +532,7 @@ impl Known {
             verifying: None,
             verified: false,
             unverified: false,
+            bereaved: false,
             admitted: false,
             served: 0,
             leaving: None,
@@ -552,6 +569,7 @@ impl Page {
             served: VecDeque::new(),
             repairs: VecDeque::new(),
             starts: VecDeque::new(),
+            resumptions: VecDeque::new(),
             notes: VecDeque::new(),
             readies: VecDeque::new(),
             asks: VecDeque::new(),

@@ -182,6 +182,8 @@ pub enum Act {
     Sleep(Millis),
     /// This request kills every worker that gets it; 0: none does.
     Poison(u32),
+    /// A worker is a manager, and one of its own workers dies, with so many others alive; whom it starts for so long dies, too.
+    Children(u32, Millis),
     /// Visitors come otherwise.
     Traffic(Traffic),
     /// The operator stops the pool.

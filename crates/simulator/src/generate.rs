@@ -231,9 +231,10 @@ fn act(random: &mut Random, profile: Profile, pool: &PoolCase) -> Act {
         }
         4 => Act::Traffic(traffic(random)),
         5 => operator(random, profile, pool),
-        6 => match random.below(3) {
+        6 => match random.below(4) {
             0 => Act::Poison(random.between(0, 3) as u32),
-            _ => Act::Lie(random.below(16) as u32),
+            1 => Act::Children(random.pick(&[0, 1, 3]), random.pick(&[0, 500, 20_000, 120_000])),
+            _ => Act::Lie(random.below(18) as u32),
         },
         7 => Act::Poison(1),
         _ => Act::Lie(0),

@@ -122,6 +122,10 @@ impl Laws {
                 self.book.leave(w, now);
                 self.book.known[w].killed = self.book.known[w].killed.or(Some(now));
             }
+            Command::ResumeManager { worker } => {
+                let w = self.living(now, worker, "let go")?;
+                self.judge_resumption(now, w)?;
+            }
             Command::StartZygote { pool, .. } => {
                 if self.book.shutdown.is_some() || self.is_stopped(pool) {
                     return breach(Law::NoStartAfterStop, now, format!("A zygote of pool {pool}."));
@@ -155,6 +159,23 @@ impl Laws {
                     self.book.shutdown = self.book.shutdown.or(Some(now));
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn judge_resumption(&mut self, now: Nanos, w: usize) -> Result<(), Breach> {
+        let known = &mut self.book.known[w];
+        if !std::mem::take(&mut known.bereaved) {
+            return breach(Law::ManagersRest, now, format!("Worker {} has lost nobody.", known.id));
+        }
+        let page = &mut self.book.pages[known.pool];
+        page.resumptions.push_back(now);
+        while page.resumptions.front().is_some_and(|&at| at + 60 * SECOND <= now) {
+            page.resumptions.pop_front();
+        }
+        let (count, bound) = (page.resumptions.len(), 2 * page.max_seen as usize + 20);
+        if count > bound && page.asks.is_empty() {
+            return breach(Law::ManagersRest, now, format!("{count} of at most {bound} in a minute."));
         }
         Ok(())
     }

@@ -36,6 +36,11 @@ impl World {
                     self.agenda.add(self.now + MILLI, Happening::Killed(w, Exit::Signal(9), false));
                 }
             }
+            Command::ResumeManager { worker } => {
+                if let Some(w) = self.process(worker) {
+                    self.agenda.add(self.now + 5 * MILLI, Happening::Judged(w));
+                }
+            }
             Command::StartZygote { zygote, pool, generation } => self.start_zygote(zygote, pool, generation),
             Command::QuitZygote { zygote } => {
                 let wait = self.random.between(1, 50) * MILLI;

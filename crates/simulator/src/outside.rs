@@ -38,6 +38,10 @@ impl World {
                 self.was_late(wait * MILLI);
             }
             Act::Poison(key) => self.sites[pool].poison = key,
+            Act::Children(living, wait) => {
+                self.sites[pool].children = (self.now + wait * MILLI, living);
+                self.child_dies(pool);
+            }
             Act::Traffic(traffic) => {
                 self.sites[pool].traffic = traffic;
                 self.expect_visitors(pool);
@@ -119,11 +123,39 @@ impl World {
         }
     }
 
+    /// A manager (the youngest worker of a direct pool) has lost one of its own.
+    fn child_dies(&mut self, pool: usize) {
+        let is_manager = |&w: &usize| self.processes[w].life == Life::Up && self.processes[w].admitted;
+        let manager = self.sites[pool].live.iter().copied().rfind(is_manager);
+        if let Some(w) = manager.filter(|_| !self.sites[pool].is_queue()) {
+            self.tell_child_died(w);
+        }
+    }
+
+    fn tell_child_died(&mut self, w: usize) {
+        let process = &self.processes[w];
+        let living = self.sites[process.pool].children.1;
+        self.inbox.push_back(Event::ChildDied { worker: process.id, files: process.files, living });
+    }
+
+    /// It has started somebody since it was let.
+    pub(crate) fn judge_child(&mut self, w: usize) {
+        let process = &self.processes[w];
+        if process.life != Life::Up {
+            return;
+        }
+        if self.now < self.sites[process.pool].children.0 {
+            return self.tell_child_died(w);
+        }
+        self.inbox.push_back(Event::ChildReady { worker: process.id });
+    }
+
     /// All faults end: files are mended, the host takes processes, workers that live behave.
     pub(crate) fn become_calm(&mut self) {
         self.host_refuses = 0;
         for site in &mut self.sites {
             site.poison = 0;
+            site.children = (0, 0);
             site.wanted = Release::Good;
             for made in &mut site.made {
                 if made.release != Release::Good {
@@ -167,7 +199,7 @@ impl World {
             _ => dead.map_or(WorkerId(u64::MAX), |process| process.id),
         };
         let request = RequestKey(self.random.below(20));
-        let event = match kind % 16 {
+        let event = match kind % 18 {
             0 => Event::WorkerReady { worker },
             1 => Event::WorkerExited { worker, exit: Exit::Signal(11), oom: false },
             2 => Event::WorkerDrained { worker },
@@ -183,6 +215,8 @@ impl World {
             12 => Event::SuspectServed { pool, request, worker },
             13 => Event::WorkerUnavailable { worker, retry_after: None },
             14 => Event::StopRequested { pool: PoolId(4000) },
+            15 => Event::ChildDied { worker, files: Files::Changed, living: 1 },
+            16 => Event::ChildReady { worker },
             _ => Event::Woken,
         };
         self.inbox.push_back(event);

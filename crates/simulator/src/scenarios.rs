@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod direct_sizing;
 pub mod generations;
 pub mod leaving;
+pub mod managers;
 pub mod repairs;
 pub mod requests;
 pub mod sizing;
@@ -15,6 +16,7 @@ use crate::scenario::Scenario;
 pub fn all() -> impl Iterator<Item = Scenario> {
     [
         leaving::ALL,
+        managers::ALL,
         repairs::ALL,
         breaker::ALL,
         generations::ALL,

@@ -110,6 +110,8 @@ pub(crate) struct Site {
     pub(crate) waiting: VecDeque<Job>,
     pub(crate) fallback: bool,
     pub(crate) poison: u32,
+    /// Until when the workers of its managers die, and how many live meanwhile.
+    pub(crate) children: (Nanos, u32),
     /// Jobs that came so far.
     pub(crate) jobs: u32,
     pub(crate) watched: Vec<u32>,
@@ -245,6 +247,7 @@ impl World {
                 waiting: VecDeque::new(),
                 fallback: false,
                 poison: 0,
+                children: (0, 0),
                 jobs: 0,
                 watched: Vec::new(),
                 denied: Vec::new(),
@@ -413,6 +416,7 @@ impl World {
             Happening::Forked(w) => self.exist(w),
             Happening::Booted(w) => self.boot(w),
             Happening::Answered(w) => self.answer(w),
+            Happening::Judged(w) => self.judge_child(w),
             Happening::Died(w, plan, exit) => {
                 if self.processes[w].plan == plan {
                     self.end(w, exit, false);

@@ -33,9 +33,10 @@ const ASKING: &str = "BEGIN { `sh -c 'sleep 0.1; exit 3'`; `false`; select undef
 fn pool(scene: &Scene, address: SocketAddr) -> Pool {
     let starts = scene.shared_file("starts");
     let text = format!(
-        "#!/usr/bin/perl\nopen my $f, '>>', '{}'; syswrite $f, qq(manager $$\\n); close $f;\nexec '/usr/bin/starman', (-e '{}' ? '--preload-app' : ()), @ARGV;\n",
+        "#!/usr/bin/perl\nopen my $f, '>>', '{}'; syswrite $f, qq(manager $$\\n); close $f;\nexec '/usr/bin/starman', (-e '{}' ? '--preload-app' : ()), (-e '{}' ? ('--max-requests', 1) : ()), @ARGV;\n",
         starts.display(),
-        scene.join("preload").display()
+        scene.join("preload").display(),
+        scene.join("once").display()
     );
     let program = scene.program("manager", &text);
     let words = [program.to_str().expect("text"), "--workers", "5", "site.psgi"];
@@ -208,4 +209,97 @@ fn check_boot_tries_a_manager_and_does_not_let_it_cycle() {
     assert_eq!(said.code, 78, "{said:?}");
     assert!(said.stdout.contains("expected status 200, got status 500"), "{said:?}");
     assert!(is_soon(|| scene.processes().is_empty()), "something is left: {:?}", scene.processes());
+}
+
+/// The pids of the manager's own workers.
+fn children(daemon: &Daemon) -> Vec<u32> {
+    let &[manager] = daemon.workers("site").as_slice() else { return Vec::new() };
+    let children = fs::read_to_string(format!("/proc/{manager}/task/{manager}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+}
+
+/// Starts noted by the hollow release's workers.
+fn starts(scene: &Scene) -> usize {
+    fs::read_to_string(scene.join("starts")).expect("it is there").matches("worker").count()
+}
+
+#[test]
+fn a_manager_whose_new_workers_die_rests_while_the_others_serve() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, address);
+    let manager = daemon.workers("site");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let visitors = visit(address, &is_over);
+    // A deploy that nobody has announced, and a worker that is gone then.
+    release(&scene, &hollow(&scene));
+    kill(children(&daemon)[0]);
+    let rests = daemon.wait_event("worker-resting", SOON);
+    assert!(rests.text.contains("4 others can") && rests.text.contains("had changed on disk"), "{}", rests.text);
+    let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    assert!(opened.text.contains("Can't locate object method new"), "{}", opened.text);
+    // Two that made it suspected, what it had started until it stood still, and one for each failure.
+    let begun = starts(&scene);
+    assert!((3..=16).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    daemon.wait_never("another manager", Duration::from_secs(4), |line| line.name() == "worker-started");
+    assert!(starts(&scene) <= begun + 1, "{begun}, then {}\n{}", starts(&scene), tail(&mut daemon));
+    assert_eq!(daemon.workers("site"), manager, "{}", tail(&mut daemon));
+    is_over.store(true, Ordering::Relaxed);
+    // Of the one that was killed somebody may have been served.
+    let (_, count, lost) = visitors.join().expect("nobody panics");
+    assert!(lost.len() <= 1 && count > 50, "of {count}: {lost:?}\n{}", tail(&mut daemon));
+    // Mended, it is let go on at the operator's word, and has all its workers again.
+    release(&scene, &GOOD.replace("RELEASE", "1"));
+    assert_eq!(daemon.verb(&["breaker", "site", "reset"]).code, 0);
+    assert!(is_soon(|| have_loaded(&scene, &daemon)), "{:?}\n{}", children(&daemon), tail(&mut daemon));
+    assert_eq!(daemon.workers("site"), manager, "{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+    assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
+}
+
+#[test]
+fn a_manager_none_of_whose_workers_lives_is_replaced_and_tried_first() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, address);
+    release(&scene, &hollow(&scene));
+    children(&daemon).into_iter().for_each(kill);
+    let exited = daemon.wait_event("worker-exited", SOON);
+    assert!(exited.text.contains("none of them lives"), "{}", exited.text);
+    let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    assert!(opened.text.contains("died before"), "{}", opened.text);
+    let begun = starts(&scene);
+    assert!((3..=20).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    // Mended, it serves after the next trial, without anybody's word.
+    release(&scene, &GOOD.replace("RELEASE", "1"));
+    let serves = || Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 1");
+    assert!(is_soon(serves), "{}", tail(&mut daemon));
+    assert!(is_soon(|| have_loaded(&scene, &daemon)), "{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+    assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
+}
+
+#[test]
+fn workers_that_recycle_themselves_are_no_reason_to_rest() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    release(&scene, &GOOD.replace("RELEASE", "0").replace("select undef, undef, undef, 0.02; ", ""));
+    let _ = scene.shared_file("loaded");
+    scene.write("once", "");
+    let mut daemon = Config::new(&[pool(&scene, address)]).start(&scene);
+    daemon.wait_serving("site");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let visitors = visit(address, &is_over);
+    daemon.wait_never("a rest", Duration::from_secs(4), |line| line.name() == "worker-resting");
+    is_over.store(true, Ordering::Relaxed);
+    let (_, count, lost) = visitors.join().expect("nobody panics");
+    assert!(count > 200 && lost.is_empty(), "of {count}: {lost:?}\n{}", tail(&mut daemon));
+    let loaded = fs::read_to_string(scene.join("loaded")).expect("it is there").lines().count();
+    assert!(loaded > 50, "{loaded} lives for {count} requests");
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }

@@ -19,6 +19,21 @@ pub(crate) fn has_executed(pid: u32) -> Option<bool> {
     Some(flags & PF_FORKNOEXEC == 0)
 }
 
+/// How a process ended that nobody has reaped yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By itself, with 0.
+    Well,
+    /// With another code, or by a signal.
+    Otherwise,
+}
+
+/// How a dead process ended; `None` where it is not told (proc(5), `stat`, field 52, which others may not read).
+pub(crate) fn ended(pid: u32) -> Option<Ended> {
+    let code: u32 = stat(pid)?.trim_end().split(' ').nth(49)?.parse().ok()?;
+    Some(if code == 0 { Ended::Well } else { Ended::Otherwise })
+}
+
 /// The fields of `/proc/PID/stat` from the third one on, which follow the last parenthesis.
 fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -21,12 +21,13 @@ use crate::idleness::{Seen, idle_files, is_standing, open_files};
 use crate::links;
 use crate::nest;
 use crate::nested;
+use crate::nurse;
 use crate::procfs::Syscall;
 use crate::readiness::interval;
 use crate::shell::Shell;
 use crate::timers::Timer;
 use crate::voice::Speaker;
-use crate::workers::{Leave, Open};
+use crate::workers::{Leave, Open, Worker};
 
 /// After so many looks what is open is learned again.
 const TRIES: u32 = 16;
@@ -128,11 +129,15 @@ fn drained(shell: &mut Shell, id: WorkerId, leave: Leave) {
 /// that, once.
 ///
 /// A trial that stands still has forked just before: going on, it would start the rest of its workers before it looked at any
-/// signal (Net::Server does). It serves nobody, and is killed with the one that it has started.
+/// signal (Net::Server does). It serves nobody, and is killed with the one that it has started. So is a manager none of whose
+/// workers lives.
 pub(crate) fn terminate(shell: &mut Shell, id: WorkerId) {
-    if shell.workers.get(id).is_some_and(|worker| worker.trial.is_some() && worker.held.is_some()) {
+    let is_barren = |worker: &Worker| worker.nursery.as_ref().is_some_and(|nursery| nursery.is_barren());
+    let serves_nobody = |worker: &Worker| worker.held.is_some() && (worker.trial.is_some() || is_barren(worker));
+    if shell.workers.get(id).is_some_and(serves_nobody) {
         return kill(shell, id);
     }
+    nurse::forget(shell, id);
     if !is_manager(shell, id) {
         return send(shell, id, Kill::Term);
     }

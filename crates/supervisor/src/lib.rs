@@ -37,6 +37,8 @@ mod memory;
 mod nest;
 mod nested;
 mod notify;
+mod nurse;
+mod nursery;
 mod oom;
 mod orders;
 pub mod output;

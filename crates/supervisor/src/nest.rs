@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
@@ -28,6 +27,7 @@ use crate::children::{Kill, Pid, signal};
 use crate::family::{children, state, workers};
 use crate::idleness::{Seen, idle_files, is_standing, open_files};
 use crate::links;
+use crate::nursery::has_ended;
 use crate::poller::{Interest, Token};
 use crate::procfs::Syscall;
 use crate::readiness;
@@ -52,6 +52,7 @@ const LOOKS_MAX: u32 = 2000;
 pub(crate) fn drain(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get_mut(id) else { return };
     worker.looks = 0;
+    worker.nursery = None;
     worker.held.get_or_insert_default();
     let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
     again(shell, id, LEAVING);
@@ -117,10 +118,13 @@ fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
     }
 }
 
-/// A trial has started somebody, and was sent SIGSTOP. In a moment it is seen whether that is a worker.
+/// It has started somebody, and was sent SIGSTOP. In a moment it is seen whether that is a worker.
 pub(crate) fn hold(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get_mut(id) else { return };
     worker.held = Some(BTreeMap::new());
+    if let Some(nursery) = &mut worker.nursery {
+        nursery.look_into();
+    }
     again(shell, id, TRIAL);
 }
 
@@ -166,14 +170,9 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     links::broken(shell, id);
 }
 
-/// The pidfd of a process that has ended is readable (pidfd_open(2)).
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut end = [PollFd::new(pidfd, PollFlags::IN)];
-    poll(&mut end, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
-}
-
 fn look_at_leaving(shell: &mut Shell, id: WorkerId, pid: Pid) {
-    if !is_standing(pid) {
+    // One that is traced stands still as such.
+    if !is_standing(pid) && state(pid.get()) != Some('t') {
         return again(shell, id, LEAVING);
     }
     let Some(children) = children(pid) else { return };

@@ -11,6 +11,7 @@ use crate::front::{process, settings, tell};
 use crate::leaving;
 use crate::lookout;
 use crate::manager;
+use crate::nurse;
 use crate::report;
 use crate::shell::Shell;
 use crate::start::{self, Seat};
@@ -41,11 +42,15 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
                 tell::verify(shell, worker);
             }
         }
-        Command::AdmitWorker { worker } => tell::admit(shell, worker),
+        Command::AdmitWorker { worker } => {
+            tell::admit(shell, worker);
+            nurse::watch(shell, worker);
+        }
         Command::DrainWorker { worker } => tell::drain(shell, worker),
         Command::TerminateWorker { worker } => terminate(shell, worker),
         Command::KillWorker { worker } if forks::overdue(shell, worker) => {}
         Command::KillWorker { worker } => leaving::kill(shell, worker),
+        Command::ResumeManager { worker } => nurse::resume(shell, worker),
         Command::Report(note) => report::report(shell, note),
         Command::ForgetPool { pool } => forget(shell, pool),
         Command::Leave { pool } => leave(shell, pool),

@@ -10,6 +10,7 @@ use steadfast_policy::note::{Note, Place, Purpose};
 use crate::events::event::Event;
 use crate::events::kind::{Kind, Level};
 use crate::front::tell;
+use crate::output::last_lines;
 use crate::pools::{FailedReload, LastExit};
 use crate::shell::{Corpse, Outcome, OutcomeKind, Shell};
 use crate::start;
@@ -24,7 +25,8 @@ pub(crate) fn report(shell: &mut Shell, note: Note) {
         | Note::WorkerVerified { .. }
         | Note::WorkerRecycled { .. }
         | Note::WorkerExited { .. }
-        | Note::WorkerKilled { .. } => worker(shell, note),
+        | Note::WorkerKilled { .. }
+        | Note::ManagerRests { .. } => worker(shell, note),
         Note::GenerationStarted { .. }
         | Note::GenerationVerified { .. }
         | Note::GenerationRefused { .. }
@@ -154,6 +156,9 @@ fn worker(shell: &mut Shell, note: Note) {
         Note::WorkerExited { place, class, exit, ran, files_changed, first, .. } => {
             exited(shell, place, class, exit, ran, files_changed, first);
         }
+        Note::ManagerRests { place, living, files_changed, wait } => {
+            rests(shell, place, living, files_changed, wait);
+        }
         Note::WorkerKilled { place, class } => {
             let event = at(shell, Kind::WorkerKilled, place).class(class.word());
             shell.emit(event);
@@ -190,6 +195,36 @@ fn exited(
         pool.exits.insert(place.slot, last);
     }
     shell.emit(event);
+}
+
+/// How its workers end, nobody tells us; what they wrote, their manager's stderr does.
+fn rests(shell: &mut Shell, place: Place, living: u32, files_changed: bool, wait: Duration) {
+    let next = if wait.is_zero() { "at once".to_owned() } else { format!("after {}", words::duration(wait)) };
+    let plural = if living == 1 { "" } else { "s" };
+    let message = format!(
+        "one of its own workers has died before it could take a request; {living} other{plural} can; it may start the next one {next}"
+    );
+    let voice = shell.workers.get(place.worker).map(|worker| &worker.voice);
+    let stderr = voice.map_or_else(Vec::new, |voice| last_lines(voice.stderr.lines.last()));
+    let said = stderr.last().map_or_else(String::new, |line| format!(": {line}"));
+    let mut event = at(shell, Kind::WorkerResting, place).message(message).stderr(stderr.clone());
+    if files_changed {
+        event = event.reason("its files had changed on disk");
+    }
+    shell.emit(event);
+    let last = LastExit {
+        class: Class::Early.word(),
+        code: None,
+        signal: None,
+        name: None,
+        message: Some(format!("a worker of its own{said}")),
+        request: None,
+        at: shell.now,
+        stderr,
+    };
+    if let Some(pool) = shell.pools.get_mut(place.pool) {
+        pool.failure = Some(last);
+    }
 }
 
 fn is_asked(class: Class) -> bool {

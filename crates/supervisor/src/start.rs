@@ -257,6 +257,7 @@ fn register(shell: &mut Shell, new: Newcomer, spawned: Spawned, private: Option<
         held: None,
         is_traced: false,
         brood: Vec::new(),
+        nursery: None,
         has_quit: false,
         queued: private.map(Queued::new),
     });

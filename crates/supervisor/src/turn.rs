@@ -29,8 +29,8 @@ use crate::leftovers;
 use crate::lookout;
 use crate::manager;
 use crate::memory;
-use crate::nest;
 use crate::nested;
+use crate::nurse;
 use crate::orders;
 use crate::poller::{Interest, Token};
 use crate::readiness;
@@ -239,7 +239,7 @@ impl Supervisor {
             Token::Exit(Speaker::Worker(worker)) => deaths::died(shell, worker),
             Token::Exit(Speaker::Zygote(zygote)) => deaths::zygote_died(shell, zygote),
             Token::Asker(worker) => asking::died(shell, worker),
-            Token::Nest(worker) => nest::died(shell, worker),
+            Token::Nest(worker) => nurse::died(shell, worker),
             Token::Trial => trial::died(shell),
             Token::Control => self.server.accept(shell),
             Token::Connection(connection) => {
@@ -300,7 +300,7 @@ impl Supervisor {
             let shell = &mut self.shell;
             match timer {
                 Timer::Probe(worker) => readiness::look(shell, worker),
-                Timer::Nest(worker) => nest::look(shell, worker),
+                Timer::Nest(worker) => nurse::look(shell, worker),
                 Timer::Nested(pool) => nested::look(shell, pool),
                 Timer::Drain(worker) => leaving::look(shell, worker),
                 Timer::Output(worker) => relay::rested(shell, worker),

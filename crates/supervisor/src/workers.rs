@@ -10,6 +10,7 @@ use steadfast_policy::time::Instant;
 
 use crate::children::Pid;
 use crate::front::private::Private;
+use crate::nursery::Nursery;
 use crate::procfs::Io;
 use crate::sys;
 use crate::voice::{Pipe, Voice};
@@ -50,12 +51,14 @@ pub(crate) struct Worker {
     pub(crate) text: Option<String>,
     /// Its socket, when it is the trial of a direct generation: it serves nobody.
     pub(crate) trial: Option<Private>,
-    /// It stands still while the workers that it has started itself are looked at.
+    /// It was sent SIGSTOP because of the workers that it has started itself.
     pub(crate) held: Option<BTreeMap<u32, Step>>,
     /// It is traced until it starts a worker itself.
     pub(crate) is_traced: bool,
     /// The living workers that it had started itself when it was stopped, as a trial.
     pub(crate) brood: Vec<OwnedFd>,
+    /// Whom it starts itself while it serves, where it is meant to be a manager.
+    pub(crate) nursery: Option<Box<Nursery>>,
     /// It was sent SIGQUIT, by which it leaves when its own workers have finished.
     pub(crate) has_quit: bool,
     /// What the front has to do with it; `None` in direct mode.

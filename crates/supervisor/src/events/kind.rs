@@ -108,6 +108,7 @@ kinds! {
     WorkerReady "worker-ready" Info "9f6ae4d02cca41649ca5d1336ccdbc88" "It is ready.";
     WorkerVerified "worker-verified" Info "3dc4f88af84647b98c833e8d889725b0" "It passed its verify request.";
     WorkerNested "worker-nested" Warning "f1412f4b26604bbe8ddb5342783502ab" "It is a manager that nobody has asked for.";
+    WorkerResting "worker-resting" Warning "476ae4414fe34132b12f486a0239bc61" "It is a manager whose own workers die, and stands still for a while.";
     WorkerRecycled "worker-recycled" Info "d6c10367a4d543ff9dcbb7223e9a6637" "It reached a limit and is asked to leave.";
     WorkerExited "worker-exited" Warning "1aa05fa87ea14f0e847bdcaa09634de4" "It is gone.";
     WorkerKilled "worker-killed" Warning "47ded933687b452eaded9cffcaac4116" "We sent it SIGKILL.";

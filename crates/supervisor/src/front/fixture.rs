@@ -142,6 +142,7 @@ impl Stage {
             held: None,
             is_traced: false,
             brood: Vec::new(),
+            nursery: None,
             has_quit: false,
             queued: Some(Queued::new(Private { path, inode: 1, is_workers_own: false, loopback: None })),
         });

@@ -28,6 +28,7 @@ use crate::front::state::Life;
 use crate::inherited::Inherited;
 use crate::listener::Listener;
 use crate::memory;
+use crate::nurse;
 use crate::output::Lines;
 use crate::poller::{Interest, Token};
 use crate::pools::{Generation, Made, Plan, Pool, Socket};
@@ -277,12 +278,14 @@ fn worker(shell: &mut Shell, left: &estate::Worker) -> Result<(), String> {
         held: None,
         is_traced: false,
         brood: Vec::new(),
+        nursery: None,
         has_quit: false,
         queued: left.private.as_ref().map(queued),
     });
     let pool = shell.pools.get_mut(PoolId(left.pool)).ok_or_else(|| format!("the worker {pid} has no pool"))?;
     pool.members.insert(id);
     pool.ready.insert(id);
+    nurse::watch(shell, id);
     Ok(())
 }
 

@@ -1,0 +1,340 @@
+//! Managers that serve (Starman's master): whom they start themselves is watched, and a manager stands still when they die
+//! before they can take a request. Left alone, it would start others at once, for ever.
+//!
+//! They are not our children. A pidfd tells the death of each, but neither why nor that another has come in its place: after a
+//! death there are looks until the manager has as many as before and each of them waits for a request. Nobody looks at a
+//! manager whose workers are well.
+//!
+//! *Free*: it does as it likes. When two of its workers in a row have died without having been seen ready, it is stopped.
+//! *Judged*: it stands still, starts nobody and reaps nobody. Whoever lives and is not ready yet has the time of
+//! `ready-timeout`; who becomes ready acquits the manager, and so does one that ended with 0 and had written something: under
+//! full load a short life is hardly seen. (The next time it takes twice as many deaths.) One that died otherwise is told the
+//! policy. *Resting*: it stands still until the policy lets it go on. *Trying*: it goes on until it has started one worker
+//! (`first_fork.rs`; looks, where it may not be traced), and that one is judged.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use steadfast_policy::event::{Event as Fact, Files};
+use steadfast_policy::ids::WorkerId;
+
+use crate::children::{Kill, Pid, signal};
+use crate::connections;
+use crate::family::{self, Ended};
+use crate::idleness::is_standing;
+use crate::nest;
+use crate::nursery::{Child, Nursery, Stage};
+use crate::poller::{Interest, Token};
+use crate::procfs::Syscall;
+use crate::readiness::interval;
+use crate::shell::Shell;
+use crate::timers::Timer;
+use crate::voice::Word;
+use crate::workers::Worker;
+
+/// So long after a death it is looked for the one who takes the dead one's place.
+const SUCCESSION: Duration = Duration::from_secs(60);
+/// Where the kernel does not say what a process does, it is taken for ready after so long.
+const BLIND: Duration = Duration::from_secs(1);
+/// Between two looks at a manager that is to stand still, or to start somebody.
+const SOON: Duration = Duration::from_millis(1);
+
+/// A manager is ready, or was there before us: its workers are watched from now on.
+pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get(id).filter(|worker| worker.trial.is_none()) else { return };
+    if !shell.pools.get(worker.pool).is_some_and(|pool| pool.has_managers(worker.generation)) {
+        return;
+    }
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.nursery = Some(Box::new(Nursery::new()));
+    }
+    again(shell, id, SOON);
+}
+
+/// A look at a manager; the time of one that is on trial or leaves has come as well (`nest.rs`).
+pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
+    let Some(nursery) = nursery(shell, id) else { return nest::look(shell, id) };
+    nursery.looks = nursery.looks.saturating_add(1);
+    match nursery.stage {
+        Stage::Free => look_at_free(shell, id),
+        Stage::Judged => judge(shell, id),
+        Stage::Trying => look_for_a_birth(shell, id),
+        Stage::Resting => {}
+    }
+}
+
+/// One of its workers has died, or more.
+pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
+    let now = shell.now;
+    let Some(nursery) = nursery(shell, id) else { return nest::died(shell, id) };
+    if nursery.bury(now) == 0 {
+        return;
+    }
+    match nursery.stage {
+        Stage::Free if nursery.early >= nursery.patience => stop(shell, id),
+        Stage::Resting if nursery.living() == 0 => give_up(shell, id, Files::Noted),
+        Stage::Free | Stage::Judged => again(shell, id, SOON),
+        Stage::Resting | Stage::Trying => {}
+    }
+}
+
+/// The policy's word: it may start one more.
+pub(crate) fn resume(shell: &mut Shell, id: WorkerId) {
+    match nursery(shell, id) {
+        Some(nursery) if nursery.stage == Stage::Resting => try_one(shell, id),
+        // It was let go meanwhile, for a reason of ours.
+        Some(_) | None => shell.facts.push_back(Fact::ChildReady { worker: id }),
+    }
+}
+
+/// It is to leave: it is watched no more. It goes on standing still, if it does.
+pub(crate) fn forget(shell: &mut Shell, id: WorkerId) {
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.nursery = None;
+    }
+    shell.timers.clear(Timer::Nest(id));
+}
+
+/// Nobody is here any more who could let them go on: all go on.
+pub(crate) fn let_all_go(shell: &mut Shell) {
+    let ids: Vec<WorkerId> = shell.pools.iter().flat_map(|pool| pool.members.iter().copied()).collect();
+    for id in ids {
+        if shell.workers.get(id).is_some_and(|worker| worker.nursery.is_some() && worker.held.is_some()) {
+            set_free(shell, id);
+        }
+    }
+}
+
+fn nursery(shell: &mut Shell, id: WorkerId) -> Option<&mut Nursery> {
+    shell.workers.get_mut(id)?.nursery.as_deref_mut()
+}
+
+fn look_at_free(shell: &mut Shell, id: WorkerId) {
+    take_in(shell, id);
+    see_who_is_ready(shell, id);
+    let now = shell.now;
+    let Some(nursery) = nursery(shell, id) else { return };
+    let is_whole = nursery.children.len() >= nursery.full;
+    let is_over = nursery.bereaved.is_none_or(|at| now.since(at) >= SUCCESSION);
+    if is_over {
+        nursery.full = nursery.children.len();
+    }
+    let looks = nursery.looks;
+    if !(nursery.are_all_ready() && (is_whole || is_over)) {
+        again(shell, id, pace(looks));
+    }
+}
+
+/// Between two looks: often, while something is to be expected at once.
+fn pace(looks: u32) -> Duration {
+    // 1 to 64 ms for a second, then each second.
+    if looks < 24 { interval(looks) } else { Duration::from_secs(1) }
+}
+
+/// Watches those of its workers that live and are not known yet.
+fn take_in(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get(id) else { return };
+    let Some(pids) = family::workers(worker.pid) else { return };
+    let now = shell.now;
+    let Some(nursery) = nursery(shell, id) else { return };
+    // A pid may have found another owner.
+    nursery.bury(now);
+    let known: BTreeSet<u32> = nursery.children.keys().copied().collect();
+    for pid in pids.into_iter().filter(|pid| !known.contains(pid) && family::state(*pid) != Some('Z')) {
+        let Some(pidfd) = Pid::told(pid).and_then(|pid| pidfd_open(pid.raw(), PidfdFlags::empty()).ok()) else {
+            continue;
+        };
+        if let Err(error) = shell.poller.add(&pidfd, Token::Nest(id), Interest::Read) {
+            let error = std::io::Error::from(error);
+            shell.warn(format!("cannot watch a worker that a manager has started: {error}"));
+            continue;
+        }
+        if let Some(nursery) = self::nursery(shell, id) {
+            nursery.children.insert(pid, Child { pidfd, since: now, is_ready: false });
+            nursery.full = nursery.full.max(nursery.children.len());
+        }
+    }
+    // Who executes another program after all is no worker.
+    if let Some(nursery) = self::nursery(shell, id) {
+        nursery.children.retain(|pid, child| child.is_ready || family::has_executed(*pid) != Some(true));
+    }
+}
+
+/// Which of its workers wait for a request, or have one in hand; whether there are more of them than before.
+fn see_who_is_ready(shell: &mut Shell, id: WorkerId) -> bool {
+    let now = shell.now;
+    let timeout = ready_timeout(shell, id);
+    let Shell { workers, procfs, .. } = shell;
+    let Some(nursery) = workers.get_mut(id).and_then(|worker| worker.nursery.as_deref_mut()) else { return false };
+    let mut is_news = false;
+    for (pid, child) in nursery.children.iter_mut().filter(|(_, child)| !child.is_ready) {
+        let Some(pid) = Pid::told(*pid) else { continue };
+        let age = now.since(child.since);
+        child.is_ready = match procfs.syscall(pid) {
+            Some(syscall) if is_waiting(syscall) => true,
+            Some(_) if connections::has_one(pid, child.pidfd.as_fd()) => true,
+            // Whatever it does, it has long lived.
+            Some(_) => nursery.stage == Stage::Free && age >= timeout,
+            None => age >= BLIND,
+        };
+        is_news |= child.is_ready;
+    }
+    if is_news {
+        nursery.early = 0;
+    }
+    is_news
+}
+
+/// For a request, or for the lock behind which others wait for one.
+fn is_waiting(syscall: Syscall) -> bool {
+    const LOCKING: [i64; 3] = [libc::SYS_flock, libc::SYS_semop, libc::SYS_semtimedop];
+    let is_locking = matches!(syscall, Syscall::Blocked { number, .. } if LOCKING.contains(&number));
+    syscall.is_waiting() || is_locking
+}
+
+fn ready_timeout(shell: &Shell, id: WorkerId) -> Duration {
+    let worker = shell.workers.get(id);
+    let pool = worker.and_then(|worker| Some((shell.pools.get(worker.pool)?, worker.generation)));
+    pool.map_or(Duration::MAX, |(pool, generation)| pool.plan_of(generation).config.ready_timeout)
+}
+
+/// It is to stand still, and what it has started is looked into.
+fn stop(shell: &mut Shell, id: WorkerId) {
+    if let Some(nursery) = nursery(shell, id) {
+        nursery.look_into();
+    }
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.held.get_or_insert_default();
+        let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
+    }
+    again(shell, id, SOON);
+}
+
+/// Where it may not be traced: it is stopped as soon as it is seen to have started somebody.
+fn look_for_a_birth(shell: &mut Shell, id: WorkerId) {
+    take_in(shell, id);
+    let Some(nursery) = nursery(shell, id) else { return };
+    if nursery.are_all_ready() {
+        // For a second each millisecond, for they die soon; then it is in no hurry itself.
+        let wait = if nursery.looks < 1000 { nest::FIRST } else { pace(nursery.looks) };
+        return again(shell, id, wait);
+    }
+    stop(shell, id);
+}
+
+/// It stands still, or is about to.
+fn judge(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get(id) else { return };
+    let manager = worker.pid;
+    if !is_standing(manager) {
+        return again(shell, id, SOON);
+    }
+    take_in(shell, id);
+    let dead = newly_dead(shell, id, manager);
+    if see_who_is_ready(shell, id) || dead.iter().any(|pid| has_served(shell, *pid)) {
+        return acquit(shell, id);
+    }
+    let (now, timeout) = (shell.now, ready_timeout(shell, id));
+    let Some(nursery) = nursery(shell, id) else { return };
+    let mut is_expected = false;
+    for child in nursery.children.values().filter(|child| !child.is_ready) {
+        is_expected = true;
+        if now.since(child.since) >= timeout {
+            let _gone_already = pidfd_send_signal(&child.pidfd, Signal::KILL);
+        }
+    }
+    let looks = nursery.looks;
+    match (is_expected, dead.is_empty()) {
+        (true, _) => again(shell, id, interval(looks)),
+        (false, true) => try_one(shell, id),
+        (false, false) => fail(shell, id, dead),
+    }
+}
+
+/// Its workers that have died since the last judgement, as long as it has not reaped them.
+fn newly_dead(shell: &mut Shell, id: WorkerId, manager: Pid) -> Vec<u32> {
+    let mut pids = family::workers(manager).unwrap_or_default();
+    pids.retain(|pid| family::state(*pid) == Some('Z'));
+    let Some(nursery) = nursery(shell, id) else { return Vec::new() };
+    nursery.judged.retain(|pid| pids.contains(pid));
+    pids.retain(|pid| !nursery.judged.contains(pid));
+    pids
+}
+
+/// Whether the dead one has done its share, as far as is known: it ended with 0, and had written something.
+fn has_served(shell: &mut Shell, pid: u32) -> bool {
+    let has_written = |pid: Pid| shell.procfs.io(pid).is_some_and(|io| io.wchar > 0);
+    family::ended(pid) == Some(Ended::Well) && Pid::told(pid).is_some_and(has_written)
+}
+
+/// Whom it starts can take requests. It is not looked into soon again.
+fn acquit(shell: &mut Shell, id: WorkerId) {
+    if let Some(nursery) = nursery(shell, id) {
+        nursery.acquit();
+    }
+    set_free(shell, id);
+    shell.facts.push_back(Fact::ChildReady { worker: id });
+}
+
+fn set_free(shell: &mut Shell, id: WorkerId) {
+    let now = shell.now;
+    nest::release(shell, id);
+    if let Some(nursery) = nursery(shell, id) {
+        nursery.stage = Stage::Free;
+        // Those that are missing come now.
+        (nursery.early, nursery.looks, nursery.bereaved) = (0, 0, Some(now));
+    }
+    again(shell, id, SOON);
+}
+
+/// It goes on until it has started somebody.
+fn try_one(shell: &mut Shell, id: WorkerId) {
+    if let Some(nursery) = nursery(shell, id) {
+        nursery.stage = Stage::Trying;
+        nursery.looks = 0;
+    }
+    let is_traced = shell.workers.get_mut(id).is_some_and(Worker::trace);
+    nest::release(shell, id);
+    if !is_traced {
+        again(shell, id, nest::FIRST);
+    }
+}
+
+/// Whom it has started has died before it could take a request.
+fn fail(shell: &mut Shell, id: WorkerId, dead: Vec<u32>) {
+    shell.timers.clear(Timer::Nest(id));
+    let files = files(shell, id);
+    let Some(nursery) = nursery(shell, id) else { return };
+    nursery.stage = Stage::Resting;
+    nursery.judged.extend(dead);
+    match nursery.living() {
+        0 => give_up(shell, id, files),
+        living => shell.facts.push_back(Fact::ChildDied { worker: id, files, living }),
+    }
+}
+
+/// None of its workers lives.
+fn give_up(shell: &mut Shell, id: WorkerId, files: Files) {
+    let message = "it starts workers of its own, and none of them lives: they die before they can take a request";
+    if let Some(worker) = shell.workers.get_mut(id) {
+        worker.voice.word.get_or_insert(Word { code: None, name: None, message: Some(message.to_owned()) });
+    }
+    shell.facts.push_back(Fact::ChildDied { worker: id, files, living: 0 });
+}
+
+/// What it loads now: the program and the files that it is told of, as its generation has noted them, or not.
+fn files(shell: &Shell, id: WorkerId) -> Files {
+    let pool = shell.workers.get(id).and_then(|worker| Some((shell.pools.get(worker.pool)?, worker.generation)));
+    let made = pool.and_then(|(pool, generation)| pool.generations.get(&generation));
+    match made.map(|made| &made.pins) {
+        Some(Ok(pins)) => pins.execute(false).1,
+        Some(Err(_)) | None => Files::Noted,
+    }
+}
+
+fn again(shell: &mut Shell, id: WorkerId, so_long: Duration) {
+    let at = shell.clock.now().after(so_long);
+    shell.timers.set(Timer::Nest(id), at);
+}

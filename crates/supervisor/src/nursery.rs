@@ -1,0 +1,118 @@
+//! What is known of the workers that a manager has started itself while it serves (`nurse.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use steadfast_policy::time::Instant;
+
+/// So many deaths in a row are looked into.
+const PATIENCE: u32 = 2;
+/// … or so many, after others were nothing.
+const PATIENCE_MAX: u32 = 64;
+
+/// What is known of the workers that a manager has started itself.
+pub(crate) struct Nursery {
+    pub(crate) stage: Stage,
+    pub(crate) children: BTreeMap<u32, Child>,
+    /// So many it had at most, lately.
+    pub(crate) full: usize,
+    /// The last death.
+    pub(crate) bereaved: Option<Instant>,
+    /// Looks since something happened.
+    pub(crate) looks: u32,
+    /// Deaths in a row of those that nobody had seen ready.
+    pub(crate) early: u32,
+    /// So many of them are looked into.
+    pub(crate) patience: u32,
+    /// Dead and judged; their manager has not reaped them yet.
+    pub(crate) judged: BTreeSet<u32>,
+}
+
+/// How its manager is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It does as it likes.
+    Free,
+    /// It stands still, or is about to, and whom it has started is looked at.
+    Judged,
+    /// It stands still until the policy lets it go on.
+    Resting,
+    /// It goes on until it has started somebody.
+    Trying,
+}
+
+/// One of them, alive.
+pub(crate) struct Child {
+    /// Its end is heard by it.
+    pub(crate) pidfd: OwnedFd,
+    /// Since when it is known.
+    pub(crate) since: Instant,
+    /// It has been seen waiting for a request, or with one in hand.
+    pub(crate) is_ready: bool,
+}
+
+impl Nursery {
+    /// Of a manager of which nothing is known yet.
+    pub(crate) fn new() -> Nursery {
+        Nursery {
+            stage: Stage::Free,
+            children: BTreeMap::new(),
+            full: 0,
+            bereaved: None,
+            looks: 0,
+            early: 0,
+            patience: PATIENCE,
+            judged: BTreeSet::new(),
+        }
+    }
+
+    /// Its manager stands still, and nobody serves: it is good for nothing.
+    pub(crate) fn is_barren(&self) -> bool {
+        self.stage == Stage::Resting && self.living() == 0
+    }
+
+    /// Its manager was sent SIGSTOP: whom it has started is to be looked into.
+    pub(crate) fn look_into(&mut self) {
+        self.stage = Stage::Judged;
+        self.looks = 0;
+    }
+
+    /// How many can take requests.
+    pub(crate) fn living(&self) -> u32 {
+        self.children.values().filter(|child| child.is_ready).count() as u32
+    }
+
+    /// Nobody is expected to become ready.
+    pub(crate) fn are_all_ready(&self) -> bool {
+        self.children.values().all(|child| child.is_ready)
+    }
+
+    /// Forgets the dead; how many there were.
+    pub(crate) fn bury(&mut self, now: Instant) -> usize {
+        let before = self.children.len();
+        let mut early = 0;
+        self.children.retain(|_, child| {
+            let has_ended = has_ended(&child.pidfd);
+            early += u32::from(has_ended && !child.is_ready);
+            !has_ended
+        });
+        self.early += early;
+        let dead = before - self.children.len();
+        if dead > 0 {
+            (self.bereaved, self.looks) = (Some(now), 0);
+        }
+        dead
+    }
+
+    /// There was nothing in what was looked into: the next time it takes more.
+    pub(crate) fn acquit(&mut self) {
+        self.patience = (self.patience * 2).min(PATIENCE_MAX);
+    }
+}
+
+/// The pidfd of a process that has ended is readable (pidfd_open(2)).
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut end = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut end, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
