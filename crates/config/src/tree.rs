@@ -14,6 +14,8 @@ use crate::values::Complaint;
 
 /// No list of a configuration has more items; some are compared with each other.
 const LIST_MAX: usize = 1_000;
+/// A string so long is not taken for a list that was meant.
+const MEANT_MAX: usize = 200;
 
 /// The words of a file with a syntax error, of any of its lines. A key that is not in the tree may stand among them,
 /// where the parser lost its way; one that is not is really missing.
@@ -181,7 +183,7 @@ impl<'a> Table<'a> {
             }
             DeValue::Array(_) => Ok(()),
             other => Err(Complaint::new(format!("`{key}` must be a list, not {}", article(other)))
-                .hint(format!("write `{key} = {example}`"))),
+                .hint(format!("write `{key} = {}`", as_list(other, &read).unwrap_or_else(|| example.to_owned())))),
         };
         self.read_at(path.clone(), value, is_array, findings)?;
         let mut good = Vec::new();
@@ -254,6 +256,17 @@ pub(crate) fn article(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
+}
+
+/// How the list is written that was meant by one string: its words, if each of them is a good item.
+fn as_list<T>(value: &DeValue<'_>, read: impl Fn(&DeValue<'_>) -> Result<T, Complaint>) -> Option<String> {
+    let DeValue::String(text) = value else { return None };
+    if text.len() > MEANT_MAX || text.contains(['"', '\'', '\\']) || text.trim().is_empty() {
+        return None;
+    }
+    let is_good = |word: &&str| read(&DeValue::String((*word).into())).is_ok();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.iter().all(is_good).then(|| format!("{words:?}"))
 }
 
 /// A string without NUL bytes: none could be given to the kernel.

@@ -323,6 +323,25 @@ fn each_value_is_held_to_its_range() {
 }
 
 #[test]
+fn who_writes_a_string_for_a_list_is_shown_the_list() {
+    let hint = |lines: &str| {
+        let text = format!("[pool.a]\nmode = \"direct\"\n{lines}\n");
+        let report = load_text(text).expect_err("it is broken");
+        report.problems().iter().find(|problem| problem.message.contains("must be a list")).and_then(|p| p.hint.clone())
+    };
+    let shown = [
+        (r#"command = "/usr/bin/a -b""#, r#"write `command = ["/usr/bin/a", "-b"]`"#),
+        (r#"listen = "http://127.0.0.1:80""#, r#"write `listen = ["http://127.0.0.1:80"]`"#),
+        // What is no good either way, or may mean something else, is not guessed at.
+        (r#"listen = "nowhere""#, r#"write `listen = ["unix:site.sock"]`"#),
+        (r#"command = "sh -c 'a b'""#, r#"write `command = ["/usr/bin/perl", "site.fcgi"]`"#),
+    ];
+    for (lines, expected) in shown {
+        assert_eq!(hint(lines).as_deref(), Some(expected), "{lines}");
+    }
+}
+
+#[test]
 fn a_pool_names_its_program_and_its_name_is_plain() {
     let with = |command: &str| error(&format!("[pool.a]\nmode = \"direct\"\nlisten = [\"fd:3\"]\n{command}\n"));
     assert_eq!(with(""), "pool a has no command");
