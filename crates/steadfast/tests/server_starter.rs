@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use support::conditions::{is_soon, tail};
 use support::daemon::{Config, Daemon, Pool, SOON, steadfast};
 use support::http::Ask;
@@ -220,7 +221,7 @@ fn children(daemon: &Daemon) -> Vec<u32> {
 
 fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a process");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it lives");
 }
 
 /// Starts noted by the hollow release's workers.
@@ -282,6 +283,29 @@ fn a_manager_none_of_whose_workers_lives_is_replaced_and_tried_first() {
     assert!(is_soon(|| have_loaded(&scene, &daemon)), "{}", tail(&mut daemon));
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
     assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
+}
+
+/// The new image finds that it stands still, and has it rest on.
+#[test]
+fn a_manager_that_rests_is_no_hindrance_to_an_upgrade() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, address);
+    let manager = daemon.workers("site");
+    release(&scene, &hollow(&scene));
+    kill(children(&daemon)[0]);
+    daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    let before = starts(&scene);
+    daemon.signal(Signal::USR2);
+    daemon.wait_event("supervisor-upgraded", Duration::from_secs(30));
+    daemon.wait_event("worker-resting", SOON);
+    assert!(starts(&scene) <= before + 1, "{before}, then {}\n{}", starts(&scene), tail(&mut daemon));
+    assert_eq!(daemon.workers("site"), manager, "{}", tail(&mut daemon));
+    assert!(Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 0"), "{}", tail(&mut daemon));
+    release(&scene, &GOOD.replace("RELEASE", "1"));
+    assert_eq!(daemon.verb(&["breaker", "site", "reset"]).code, 0);
+    assert!(is_soon(|| have_loaded(&scene, &daemon)), "{:?}\n{}", children(&daemon), tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
 
 #[test]

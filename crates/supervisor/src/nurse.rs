@@ -38,17 +38,31 @@ use crate::workers::Worker;
 const SUCCESSION: Duration = Duration::from_secs(60);
 /// Where the kernel does not say what a process does, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
+/// So long a manager is looked at in any case: between a death and a birth it seems to be whole.
+const ACQUAINTANCE: Duration = Duration::from_secs(1);
 /// Between two looks at a manager that is to stand still, or to start somebody.
 const SOON: Duration = Duration::from_millis(1);
 
-/// A manager is ready, or was there before us: its workers are watched from now on.
+/// A manager is ready, or was there before us: its workers are watched from now on. One that stands still was put to rest by
+/// the image before us.
 pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get(id).filter(|worker| worker.trial.is_none()) else { return };
     if !shell.pools.get(worker.pool).is_some_and(|pool| pool.has_managers(worker.generation)) {
         return;
     }
+    let nursery = Nursery::new(shell.now);
     if let Some(worker) = shell.workers.get_mut(id) {
-        worker.nursery = Some(Box::new(Nursery::new()));
+        worker.nursery = Some(Box::new(nursery));
+    }
+    // Whoever can take a request by now acquits nobody.
+    take_in(shell, id);
+    see_who_is_ready(shell, id);
+    if let Some(worker) = shell.workers.get_mut(id)
+        && is_standing(worker.pid)
+        && let Some(nursery) = &mut worker.nursery
+    {
+        worker.held.get_or_insert_default();
+        nursery.look_into();
     }
     again(shell, id, SOON);
 }
@@ -97,16 +111,6 @@ pub(crate) fn forget(shell: &mut Shell, id: WorkerId) {
     shell.timers.clear(Timer::Nest(id));
 }
 
-/// Nobody is here any more who could let them go on: all go on.
-pub(crate) fn let_all_go(shell: &mut Shell) {
-    let ids: Vec<WorkerId> = shell.pools.iter().flat_map(|pool| pool.members.iter().copied()).collect();
-    for id in ids {
-        if shell.workers.get(id).is_some_and(|worker| worker.nursery.is_some() && worker.held.is_some()) {
-            set_free(shell, id);
-        }
-    }
-}
-
 fn nursery(shell: &mut Shell, id: WorkerId) -> Option<&mut Nursery> {
     shell.workers.get_mut(id)?.nursery.as_deref_mut()
 }
@@ -121,8 +125,9 @@ fn look_at_free(shell: &mut Shell, id: WorkerId) {
     if is_over {
         nursery.full = nursery.children.len();
     }
+    let is_known = now.since(nursery.begun) >= ACQUAINTANCE;
     let looks = nursery.looks;
-    if !(nursery.are_all_ready() && (is_whole || is_over)) {
+    if !(nursery.are_all_ready() && (is_whole || is_over) && is_known) {
         again(shell, id, pace(looks));
     }
 }

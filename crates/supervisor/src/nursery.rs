@@ -13,6 +13,8 @@ const PATIENCE_MAX: u32 = 64;
 
 /// What is known of the workers that a manager has started itself.
 pub(crate) struct Nursery {
+    /// Since when its manager is watched.
+    pub(crate) begun: Instant,
     pub(crate) stage: Stage,
     pub(crate) children: BTreeMap<u32, Child>,
     /// So many it had at most, lately.
@@ -54,8 +56,9 @@ pub(crate) struct Child {
 
 impl Nursery {
     /// Of a manager of which nothing is known yet.
-    pub(crate) fn new() -> Nursery {
+    pub(crate) fn new(now: Instant) -> Nursery {
         Nursery {
+            begun: now,
             stage: Stage::Free,
             children: BTreeMap::new(),
             full: 0,

@@ -12,7 +12,6 @@ use steadfast_proto::estate::{Estate, VARIABLE};
 
 use crate::events::event::Event;
 use crate::events::kind::Kind;
-use crate::nurse;
 use crate::shell::Shell;
 use crate::sys;
 use crate::timers::Timer;
@@ -157,8 +156,6 @@ fn execute(shell: &mut Shell, estate: &Estate, program: &Program<'_>) -> String 
     let Ok(path) = CString::new(program.path.as_os_str().as_bytes()) else {
         return "its path has a NUL".to_owned();
     };
-    // The next image looks after them anew.
-    nurse::let_all_go(shell);
     let at = shell.moment();
     shell.log.close(at);
     let mut fds: Vec<RawFd> = estate.fds();
