@@ -285,6 +285,30 @@ fn a_manager_none_of_whose_workers_lives_is_replaced_and_tried_first() {
     assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
 }
 
+/// Some of the first five workers have loaded the good release by then, and some load the other one.
+#[test]
+fn a_deploy_while_the_workers_are_being_started_does_not_make_their_manager_cycle() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    release(&scene, &GOOD.replace("RELEASE", "0"));
+    let _ = scene.shared_file("loaded");
+    let mut daemon = Config::new(&[pool(&scene, address)]).start(&scene);
+    daemon.wait_serving("site");
+    release(&scene, &hollow(&scene));
+    // Unless all had loaded it: then nothing happens until one goes.
+    if let Some(&child) = children(&daemon).first().filter(|_| starts(&scene) == 0) {
+        kill(child);
+    }
+    daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    let begun = starts(&scene);
+    assert!((3..=24).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    release(&scene, &GOOD.replace("RELEASE", "1"));
+    assert_eq!(daemon.verb(&["breaker", "site", "reset"]).code, 0);
+    let serves = || Ask::get("/").send(address).is_ok_and(|page| page.text().starts_with("ok "));
+    assert!(is_soon(|| children(&daemon).len() == 5 && serves()), "{:?}\n{}", children(&daemon), tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}
+
 /// The new image finds that it stands still, and has it rest on.
 #[test]
 fn a_manager_that_rests_is_no_hindrance_to_an_upgrade() {
