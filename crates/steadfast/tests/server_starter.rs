@@ -351,3 +351,21 @@ fn workers_that_recycle_themselves_are_no_reason_to_rest() {
     assert!(loaded > 50, "{loaded} lives for {count} requests");
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
+
+/// It looks like one that has served its last request: it has written something, and ends with 0.
+#[test]
+fn workers_that_give_up_with_a_good_exit_code_make_their_manager_rest_too() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, address);
+    let giving_up =
+        hollow(&scene).replace("die qq(Can't locate object method new\\n)", "warn qq(no database\\n); exit 0");
+    assert_ne!(giving_up, hollow(&scene));
+    release(&scene, &giving_up);
+    kill(children(&daemon)[0]);
+    let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    assert!(opened.text.contains("no database"), "{}", opened.text);
+    let begun = starts(&scene);
+    assert!((3..=48).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}

@@ -40,6 +40,8 @@ const SUCCESSION: Duration = Duration::from_secs(60);
 const BLIND: Duration = Duration::from_secs(1);
 /// So long a manager is looked at in any case: between a death and a birth it seems to be whole.
 const ACQUAINTANCE: Duration = Duration::from_secs(1);
+/// So often in a row it is believed of one that nobody has seen ready that it has served.
+const BELIEVED_MAX: u32 = 3;
 /// Between two looks at a manager that is to stand still, or to start somebody.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -86,8 +88,9 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     if nursery.bury(now) == 0 {
         return;
     }
+    let is_suspicious = nursery.is_suspicious(now);
     match nursery.stage {
-        Stage::Free if nursery.early >= nursery.patience => stop(shell, id),
+        Stage::Free if is_suspicious => stop(shell, id),
         Stage::Resting if nursery.living() == 0 => give_up(shell, id, Files::Noted),
         Stage::Free | Stage::Judged => again(shell, id, SOON),
         Stage::Resting | Stage::Trying => {}
@@ -187,7 +190,7 @@ fn see_who_is_ready(shell: &mut Shell, id: WorkerId) -> bool {
         is_news |= child.is_ready;
     }
     if is_news {
-        nursery.early = 0;
+        (nursery.early, nursery.believed) = (0, 0);
     }
     is_news
 }
@@ -238,7 +241,7 @@ fn judge(shell: &mut Shell, id: WorkerId) {
     }
     take_in(shell, id);
     let dead = newly_dead(shell, id, manager);
-    if see_who_is_ready(shell, id) || dead.iter().any(|pid| has_served(shell, *pid)) {
+    if see_who_is_ready(shell, id) || is_believed(shell, id, &dead) {
         return acquit(shell, id);
     }
     let (now, timeout) = (shell.now, ready_timeout(shell, id));
@@ -268,7 +271,17 @@ fn newly_dead(shell: &mut Shell, id: WorkerId, manager: Pid) -> Vec<u32> {
     pids
 }
 
-/// Whether the dead one has done its share, as far as is known: it ended with 0, and had written something.
+/// Whether one of the dead may have done its share unseen. What only looks so is never seen ready, and not believed for long.
+fn is_believed(shell: &mut Shell, id: WorkerId, dead: &[u32]) -> bool {
+    if !dead.iter().any(|pid| has_served(shell, *pid)) {
+        return false;
+    }
+    let Some(nursery) = nursery(shell, id) else { return false };
+    nursery.believed += 1;
+    nursery.believed <= BELIEVED_MAX
+}
+
+/// As far as is known: it ended with 0, and had written something.
 fn has_served(shell: &mut Shell, pid: u32) -> bool {
     let has_written = |pid: Pid| shell.procfs.io(pid).is_some_and(|io| io.wchar > 0);
     family::ended(pid) == Some(Ended::Well) && Pid::told(pid).is_some_and(has_written)
@@ -276,8 +289,9 @@ fn has_served(shell: &mut Shell, pid: u32) -> bool {
 
 /// Whom it starts can take requests. It is not looked into soon again.
 fn acquit(shell: &mut Shell, id: WorkerId) {
+    let now = shell.now;
     if let Some(nursery) = nursery(shell, id) {
-        nursery.acquit();
+        nursery.acquit(now);
     }
     set_free(shell, id);
     shell.facts.push_back(Fact::ChildReady { worker: id });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use steadfast_policy::time::Instant;
@@ -10,6 +11,8 @@ use steadfast_policy::time::Instant;
 const PATIENCE: u32 = 2;
 /// … or so many, after others were nothing.
 const PATIENCE_MAX: u32 = 64;
+/// That others were nothing is forgotten after so long.
+const FORGETFULNESS: Duration = Duration::from_secs(60);
 
 /// What is known of the workers that a manager has started itself.
 pub(crate) struct Nursery {
@@ -26,7 +29,11 @@ pub(crate) struct Nursery {
     /// Deaths in a row of those that nobody had seen ready.
     pub(crate) early: u32,
     /// So many of them are looked into.
-    pub(crate) patience: u32,
+    patience: u32,
+    /// When there was nothing in it, last.
+    acquitted: Option<Instant>,
+    /// How often in a row that was believed of one that nobody had seen ready.
+    pub(crate) believed: u32,
     /// Dead and judged; their manager has not reaped them yet.
     pub(crate) judged: BTreeSet<u32>,
 }
@@ -66,6 +73,8 @@ impl Nursery {
             looks: 0,
             early: 0,
             patience: PATIENCE,
+            acquitted: None,
+            believed: 0,
             judged: BTreeSet::new(),
         }
     }
@@ -108,8 +117,17 @@ impl Nursery {
         dead
     }
 
-    /// There was nothing in what was looked into: the next time it takes more.
-    pub(crate) fn acquit(&mut self) {
+    /// Whether it is time to look into the deaths.
+    pub(crate) fn is_suspicious(&mut self, now: Instant) -> bool {
+        if self.acquitted.is_some_and(|at| now.since(at) >= FORGETFULNESS) {
+            (self.acquitted, self.patience) = (None, PATIENCE);
+        }
+        self.early >= self.patience
+    }
+
+    /// There was nothing in what was looked into: the next time, if that is soon, it takes more.
+    pub(crate) fn acquit(&mut self, now: Instant) {
+        self.acquitted = Some(now);
         self.patience = (self.patience * 2).min(PATIENCE_MAX);
     }
 }
