@@ -19,14 +19,23 @@ use crate::voice::Speaker;
 /// Where the kernel refuses to say what a process does, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
 
-/// In its first second of life a worker is looked at each 16 ms: under full load a life of 500 requests may be shorter
-/// than a few longer intervals, and whoever is missed dies before it was ready.
+/// In its first second of life a worker is looked at every 16 ms or sooner: under full load a life of 500 requests may be
+/// shorter than a few longer intervals, and whoever is missed dies before it was ready.
 const YOUNG: Duration = Duration::from_secs(1);
 const YOUNG_INTERVAL: Duration = Duration::from_millis(16);
+
+/// A start is seen to be over at most an eighth of its time too late: in queue mode it serves nobody before that.
+const LATE: u32 = 8;
 
 /// The wait before the look number `looks`, from 0: 1, 2, 4 … 64 ms, then 64 ms each.
 pub(crate) fn interval(looks: u32) -> Duration {
     Duration::from_millis(1 << looks.min(6))
+}
+
+/// The wait before the next look at a worker of this age that was not ready at the look number `looks`.
+fn wait(age: Duration, looks: u32) -> Duration {
+    let most = if age < YOUNG { YOUNG_INTERVAL } else { interval(u32::MAX) };
+    (age / LATE).max(interval(0)).min(interval(looks)).min(most)
 }
 
 /// Looks from now on; at a worker of queue mode only when the front has connected to it.
@@ -65,10 +74,7 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
             _ if !queued.is_connected => return,
             Waiting::Connections(_) | Waiting::Nothing if has_said_something => now.after(interval(0)),
             Waiting::Connections(0) => return seen(shell, id),
-            Waiting::Connections(_) | Waiting::Nothing if now.since(started) < YOUNG => {
-                now.after(interval(looks).min(YOUNG_INTERVAL))
-            }
-            Waiting::Connections(_) | Waiting::Nothing => now.after(interval(looks)),
+            Waiting::Connections(_) | Waiting::Nothing => now.after(wait(now.since(started), looks)),
             Waiting::Unknown if now.since(started) >= BLIND => return seen(shell, id),
             Waiting::Unknown => started.after(BLIND),
         };
@@ -86,8 +92,7 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
             worker.was_in_hand = true;
             return seen(shell, id);
         }
-        Some(_) if now.since(started) < YOUNG => now.after(interval(looks).min(YOUNG_INTERVAL)),
-        Some(_) => now.after(interval(looks)),
+        Some(_) => now.after(wait(now.since(started), looks)),
         // Gone, or not to be seen: a death is told by its pidfd long before this deadline.
         None if now.since(started) >= BLIND => return seen(shell, id),
         None => started.after(BLIND),
@@ -127,5 +132,41 @@ mod tests {
         let waits: Vec<u128> = (0..9).map(|looks| interval(looks).as_millis()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
         assert_eq!(interval(u32::MAX).as_millis(), 64);
+    }
+
+    /// The ages, in microseconds, at which a worker is looked at that was born `first` before the first look.
+    fn ages(first: u64, until: u64) -> Vec<u64> {
+        let (mut age, mut looks, mut seen) = (first, 0, Vec::new());
+        while age < until {
+            seen.push(age);
+            looks += 1;
+            age += u64::try_from(wait(Duration::from_micros(age), looks).as_micros()).unwrap();
+        }
+        seen
+    }
+
+    #[test]
+    fn a_start_is_seen_an_eighth_of_its_time_late_at_most() {
+        for pair in ages(1_000, 1_000_000).windows(2) {
+            let late = pair[1] - pair[0];
+            assert!(late <= (pair[0] / 8).clamp(1_000, 16_000), "ready at {}, seen at {}", pair[0], pair[1]);
+        }
+    }
+
+    #[test]
+    fn a_start_of_any_length_costs_few_looks() {
+        assert!(ages(1_000, 10_000).len() <= 10);
+        assert!(ages(1_000, 100_000).len() <= 32);
+        assert!(ages(1_000, 1_000_000).len() <= 90);
+        let later = ages(1_000, 2_000_000).len() - ages(1_000, 1_000_000).len();
+        assert!(later <= 17, "{later} looks in the second second");
+    }
+
+    /// Its front has died, and the next one has connected: the looks begin anew.
+    #[test]
+    fn who_waits_for_a_front_is_looked_at_soon_at_any_age() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(wait(minute, 1).as_millis(), 2);
+        assert_eq!(wait(minute, 9).as_millis(), 64);
     }
 }
