@@ -238,7 +238,8 @@ Examples:
   steadfast config --schema > steadfast.schema.json      for editors
 
 Exit codes of --diff, as diff has them: 0 the same, 1 different; 69 no supervisor
-answers, 78 the file is broken.")]
+answers, 78 the file is broken. A supervisor of an older version does not tell its
+[supervisor]: then a note on stderr says so, and only pools are compared.")]
 pub(crate) struct ConfigVerb {
     /// What differs between the file and the supervisor that runs: pools, and what needs a restart
     #[arg(long, conflicts_with = "schema")]

@@ -4,8 +4,11 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use support::apps;
 use support::daemon::{Config, Daemon, Pool, STEADFAST, steadfast};
@@ -77,7 +80,7 @@ fn what_a_reload_does_not_change_is_told_apart() {
     let file = path.display().to_string();
     let diff = |more: &[&str]| steadfast(scene.path(), &[&["config", "--diff", "-c", &file], more].concat());
     let same = diff(&[]);
-    assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{}", same.stderr);
+    assert_eq!((same.code, same.stdout.as_str(), same.stderr.as_str()), (0, "", ""));
     fs::write(&path, text.replace("log = \"json\"", "log = \"human\"\nlog-level = \"debug\""))
         .expect("the scene is ours");
     let other = diff(&[]);
@@ -91,6 +94,40 @@ fn what_a_reload_does_not_change_is_told_apart() {
     let reloaded = daemon.verb(&["reload", "--wait"]);
     assert_eq!(reloaded.code, 0, "{}", reloaded.stderr);
     assert_eq!(diff(&[]).stdout, other.stdout, "the log goes on as it was");
+}
+
+/// What an older supervisor answers: its pools, and not a word of itself.
+const OLD: &str = concat!(
+    r#"{"type":"config","pool":"site","text":"workers.max = 1  # default\n"}"#,
+    "\n",
+    r#"{"type":"done","text":""}"#,
+    "\n"
+);
+
+#[test]
+fn what_an_older_supervisor_does_not_tell_is_neither_new_nor_the_same() {
+    let scene = Scene::new();
+    let listener = UnixListener::bind(scene.join("old.sock")).expect("the scene is ours");
+    let supervisor = thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut client, _) = listener.accept().expect("a question");
+            let asked = client.read(&mut [0; 4096]).expect("it asks first");
+            assert!(asked > 0);
+            client.write_all(OLD.as_bytes()).expect("it waits for the answer");
+        }
+    });
+    let pool = Pool::new("site", &[apps::rust()]).workers("2").queue();
+    let file = Config::new(&[pool]).write(&scene).display().to_string();
+    let ask = |more: &[&str]| {
+        let words = [&["config", "--diff", "-c", &file, "--control", "old.sock"], more].concat();
+        steadfast(scene.path(), &words)
+    };
+    for said in [ask(&[]), ask(&["--json"])] {
+        assert_eq!(said.code, 1, "{}", said.stderr);
+        assert!(said.stdout.contains("workers.max") && !said.stdout.contains("supervisor"), "{}", said.stdout);
+        assert!(said.stderr.contains("does not tell what [supervisor] it was started with"), "{}", said.stderr);
+    }
+    supervisor.join().expect("it was asked twice");
 }
 
 /// Validates TOML files by the schema with python3-jsonschema, and prints each that does not hold.

@@ -21,6 +21,10 @@ use crate::verbs::run::broken;
 /// The table of the supervisor itself.
 const SUPERVISOR: &str = "supervisor";
 
+/// That nothing is said of a table must not be taken for "it is the same".
+const SILENT: &str = "note: the supervisor that runs is of an older version, which does not tell what [supervisor] it was started \
+                      with: only pools are compared\n";
+
 pub(super) fn config(arguments: &ConfigVerb, target: &Target, around: &Around) -> Result<ExitCode, Failure> {
     if arguments.schema {
         output::result(&schema::json())?;
@@ -32,7 +36,11 @@ pub(super) fn config(arguments: &ConfigVerb, target: &Target, around: &Around) -
     let shown = file.display().to_string();
     if arguments.diff {
         let found = Target { config: Some(file), control: target.control.clone() };
-        let differences = differences(&values, &running(&found, around)?);
+        let running = running(&found, around)?;
+        if is_silent_about_itself(&running) {
+            output::message(SILENT);
+        }
+        let differences = differences(&values, &running);
         let text =
             if arguments.json { json(&differences)? } else { drawn(&differences, &shown, output::stdout_style()) };
         output::result(&text)?;
@@ -120,6 +128,11 @@ struct Difference {
 enum Needs {
     Reload,
     Restart,
+}
+
+/// An older supervisor tells of its pools only. (Without a pool, nothing is told either.)
+fn is_silent_about_itself(running: &Running) -> bool {
+    !running.is_empty() && !running.contains_key(SUPERVISOR)
 }
 
 /// What differs in the pools and in `[supervisor]`, if the supervisor tells that. Guards are other processes, which nobody asks.
