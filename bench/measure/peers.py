@@ -134,9 +134,10 @@ class Steadfast(Peer):
     files = ("steadfast.toml", "worker.pl", "App.pm")
     grows = True
     reloads = "`steadfast reload --wait`"
+    upstream = "steadfast"
 
     def command(self):
-        return [ways.STEADFAST, "run", "-c", self.directory / "steadfast.toml"]
+        return [ways.STEADFAST, "run", "-c", self.directory / self.files[0]]
 
     def control(self):
         return ["--control", self.directory / "run/control.sock"]
@@ -165,10 +166,33 @@ class Steadfast(Peer):
         self.verb(ways.STEADFAST, "reload", "--wait", *self.control())
 
     def before(self):
-        return f"upstream steadfast {{ server unix:{self.socket}; keepalive 32; }}"
+        return f"upstream {self.upstream} {{ server unix:{self.socket}; keepalive 32; }}"
 
     def location(self):
-        return super().location().replace(f"unix:{self.socket}", "steadfast") + " fastcgi_keep_conn on;"
+        return super().location().replace(f"unix:{self.socket}", self.upstream) + " fastcgi_keep_conn on;"
+
+
+class SteadfastZygote(Steadfast):
+    name = "steadfast, zygote"
+    files = ("zygote.toml", "zygote.pl", "App.pm")
+    upstream = "steadfast-zygote"
+
+    def command(self):
+        # Not where it is: the checkout need not be readable for others.
+        shutil.copytree(ways.BENCH.parent / "perl/lib", self.directory / "perl")
+        return super().command()
+
+    def preloaded(self):
+        """{"zygote": pid, "spare": pid}, as far as they are there. A spare becomes a worker: then its name is another."""
+        titles = {pid: processes.read(f"/proc/{pid}/cmdline").rstrip("\0 ") for pid in super().workers()}
+        roles = {title.rpartition(" ")[2]: pid for pid, title in titles.items() if title.startswith("perl-fcgi-pm ")}
+        return dict(sorted(roles.items(), reverse=True))
+
+    def workers(self):
+        return {pid for pid in super().workers() if processes.read(f"/proc/{pid}/cmdline").rstrip("\0 ") == "perl-fcgi"}
+
+    def managers(self):
+        return super().managers() | self.preloaded()
 
 
 class ProcManager(Peer):
@@ -326,7 +350,7 @@ class Fcgiwrap(Peer):
         return [self.command_path, "-c", self.most, "-s", f"unix:{self.socket}"]
 
 
-ALL = [Steadfast, ProcManager, PhpFpm, Uwsgi, Multiwatch, Supervisor, Starman, Gunicorn, Fcgiwrap]
+ALL = [Steadfast, SteadfastZygote, ProcManager, PhpFpm, Uwsgi, Multiwatch, Supervisor, Starman, Gunicorn, Fcgiwrap]
 
 
 def waiting(pids):

@@ -5,7 +5,8 @@ from xml.sax.saxutils import escape
 from . import peers_runs
 
 # Colours in the middle between black and white: they are read on either.
-TEXT, OURS, LINE = "#808890", "#2f9e6e", "#80889066"
+TEXT, LINE = "#808890", "#80889066"
+OURS = {"steadfast": "#2f9e6e", "steadfast, zygote": "#7cc4a3"}
 OTHERS = ["#6f87b8", "#c0823f", "#a0689e", "#a0a6ad"]
 LEFT, WIDTH, HEIGHT, TOP, RIGHT = 44, 560, 220, 46, 130
 BAR, GAP, NAMES = 16, 6, 140
@@ -38,10 +39,10 @@ def growth(data):
         parts.append(text(x(second), TOP + HEIGHT + 18, f"{second} s", "middle"))
     colours = iter(OTHERS)
     for row, (name, run) in enumerate(runs.items()):
-        colour = OURS if name == "steadfast" else next(colours)
+        colour = OURS.get(name) or next(colours)
         path = f"M{x(0):.1f} {y(0):.1f}" + "".join(f"H{x(at):.1f}V{y(count):.1f}" for at, count in envelope(run["curve"]))
         parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>')
-        parts.append(text(LEFT + WIDTH + 10, TOP + 14 + row * 18, name, weight="bold" if colour == OURS else "normal", colour=colour))
+        parts.append(text(LEFT + WIDTH + 10, TOP + 14 + row * 18, name, weight="bold" if name in OURS else "normal", colour=colour))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -71,9 +72,9 @@ def bars(data):
     most = max((value for _, value in rows), default=0) or 1
     parts = opened(NAMES + WIDTH + RIGHT, 34 + len(rows) * (BAR + GAP) + 6, "Requests lost in one reload, eight visitors; none is best")
     for row, (name, value) in enumerate(rows):
-        top, ours = 30 + row * (BAR + GAP), name == "steadfast"
-        weight, length = "bold" if ours else "normal", value / most * WIDTH
+        top, colour = 30 + row * (BAR + GAP), OURS.get(name, OTHERS[-1])
+        weight, length = "bold" if name in OURS else "normal", value / most * WIDTH
         parts.append(text(NAMES - 8, top + 12, name, "end", weight))
-        parts.append(f'<rect x="{NAMES}" y="{top}" width="{max(length, 1):.1f}" height="{BAR}" rx="2" fill="{OURS if ours else OTHERS[-1]}"/>')
+        parts.append(f'<rect x="{NAMES}" y="{top}" width="{max(length, 1):.1f}" height="{BAR}" rx="2" fill="{colour}"/>')
         parts.append(text(NAMES + length + 8, top + 12, f"{value:,.1f}".removesuffix(".0"), weight=weight))
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -155,5 +155,7 @@ FCGI::ProcManager, multiwatch, supervisor, Starman, gunicorn and fcgiwrap have a
 do not grow; multiwatch has no reload; fcgiwrap starts the program anew for each request, so that nothing of the \
 program can fail as a worker starts, and nothing must be reloaded. The application is Perl under steadfast, \
 FCGI::ProcManager, multiwatch, supervisor, uWSGI, Starman and (as CGI) fcgiwrap, PHP under php-fpm, Python under \
-gunicorn: requests a second and latency are those of the language too. steadfast's sums are supervisor + front. \
+gunicorn: requests a second and latency are those of the language too. Who is killed is replaced by perl executed anew \
+under steadfast, multiwatch and supervisor, and by a fork of what is loaded under steadfast with a zygote, \
+FCGI::ProcManager and php-fpm. steadfast's sums are supervisor + front, and with a zygote + zygote + spare. \
 bench/README.md says what each row is."""
