@@ -8,6 +8,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketT
 use crate::keys::{LaneKey, RequestKey, WorkerKey};
 use crate::poller::{Interest, Poller, Token};
 use crate::request::State;
+use crate::speaker;
 use crate::state::{Front, Lane};
 use crate::sys;
 use crate::workers;
@@ -37,6 +38,7 @@ pub(crate) fn create(front: &mut Front, worker: WorkerKey, count: u32) -> Vec<La
         is_write_heard: false,
         has_ended: false,
         paused: None,
+        asks_who: false,
     };
     (0..count).map(|_| front.lanes.insert(lane())).collect()
 }
@@ -49,6 +51,7 @@ pub(crate) fn open(front: &mut Front, key: LaneKey) -> Result<(), Errno> {
     (lane.fd, lane.used) = (Some(fd), 0);
     lane.decoder = ResponseDecoder::new(1);
     (lane.is_readable, lane.is_write_heard, lane.has_ended, lane.paused) = (false, false, false, None);
+    speaker::ask(lane, worker);
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 //! are the connections to workers, `replies` reads their answers, `broken` decides what becomes of a request whose
 //! worker has gone; `visitor` is the way back, `place` what is answered in a worker's place; `status` answers the status path, in the
 //! `dialect` of php-fpm; `ending` is the one place
-//! where a request ends. `orders` hears the supervisor; `load` and `notes` tell it.
+//! where a request ends. `speaker` sees who answers in a worker's name. `orders` hears the supervisor; `load` and `notes` tell it.
 
 mod abort;
 mod broken;
@@ -37,6 +37,7 @@ mod poller;
 mod replies;
 mod request;
 mod secret;
+mod speaker;
 mod state;
 mod status;
 mod sys;

@@ -263,6 +263,7 @@ fn offered(
         is_doubtful: false,
         rests: 0,
         is_connected: false,
+        is_heard: false,
         had_many: false,
         place: Place::Nowhere,
         rests_until: None,

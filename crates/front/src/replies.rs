@@ -17,6 +17,7 @@ use crate::notes;
 use crate::pace;
 use crate::place::Reason;
 use crate::request::Origin;
+use crate::speaker;
 use crate::state::{Front, Lane, READ_MAX};
 use crate::verify;
 use crate::visitor;
@@ -85,6 +86,7 @@ fn read(front: &mut Front, key: LaneKey) {
         }
         let ended = lane.has_ended;
         unpause(front, key);
+        speaker::hear(front, key);
         let Some(fd) = front.lanes.get(key).and_then(|lane| lane.fd.as_ref()) else { return };
         let mut scratch = std::mem::take(&mut front.scratch);
         scratch.resize(READ_MAX, 0);

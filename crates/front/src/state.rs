@@ -88,6 +88,8 @@ pub(crate) struct Lane {
     pub(crate) has_ended: bool,
     /// It is not read since then, because the visitor has enough to take.
     pub(crate) paused: Option<Instant>,
+    /// The kernel was asked to tell who writes what comes next.
+    pub(crate) asks_who: bool,
 }
 
 /// How a worker is.
@@ -171,6 +173,8 @@ pub(crate) struct Worker {
     pub(crate) rests: u32,
     /// Its first connection stands.
     pub(crate) is_connected: bool,
+    /// Who answers in its name is known.
+    pub(crate) is_heard: bool,
     /// In which stack it is.
     pub(crate) place: Place,
     /// It is left alone until then: it broke a connection, and may be dying.

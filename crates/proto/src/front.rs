@@ -319,6 +319,13 @@ pub enum FromFront {
         /// Which.
         worker: u64,
     },
+    /// Not the worker itself has written its first answer, but another process; told once, or never.
+    AnsweredBy {
+        /// Which.
+        worker: u64,
+        /// The process that has.
+        pid: u32,
+    },
     /// The worker is given requests from now on.
     Admitted {
         /// Which.

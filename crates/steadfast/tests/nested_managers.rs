@@ -2,12 +2,16 @@
 
 mod support;
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::daemon::{Config, Pool, SOON};
+use support::daemon::{Config, Daemon, Pool, SOON, STEADFAST, address, is_root};
+use support::fcgi::Request;
 use support::proc;
 use support::scene::Scene;
+use support::within::skipped;
 
 const APP: &str = "sub { [200, ['Content-Type' => 'text/plain'], ['served']] };\n";
 
@@ -46,14 +50,85 @@ fn a_manager_in_direct_mode_is_never_ready_and_it_is_said_why() {
     daemon.stop();
 }
 
-/// Though it runs a helper, which has inherited the socket, while it is looked at.
+fn served(scene: &Scene) -> String {
+    Request::get("/page").send(&address(scene, "site")).expect("it serves").text()
+}
+
+/// A supervisor to which the kernel shows nothing of another user's processes, as in a hardened unit (docs/systemd.md).
+fn start_blind(scene: &Scene, pool: Pool) -> Daemon {
+    let file = Config::new(&[pool]).write(scene);
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_ptrace", STEADFAST, "run", "-c"]).arg(file);
+    Daemon::spawn(command, scene, &scene.join("run/control.sock"))
+}
+
+#[test]
+fn a_manager_that_may_not_be_looked_at_is_named_when_somebody_else_answers() {
+    if !is_root() {
+        return skipped("nested_managers", "workers of another user can only be had by root");
+    }
+    let scene = Scene::new();
+    let mut daemon = start_blind(&scene, plackup(&scene, &[]).queue());
+    daemon.wait_serving("site");
+    daemon.wait_never("a guess", Duration::from_secs(3), |line| line.name() == "worker-nested");
+    let manager = daemon.workers("site")[0];
+    let status = fs::read_to_string(format!("/proc/{manager}/status")).expect("it lives");
+    assert!(!status.contains("Uid:\t0"), "it would be seen by the same user: {status}");
+    for _ in 0..2 {
+        assert_eq!(served(&scene), "served");
+    }
+    let named = daemon.wait_event("worker-nested", SOON);
+    for part in ["which it has started, answers in its place", "--manager FCGI::ProcManager::Steadfast"] {
+        assert!(named.text.contains(part), "{}", named.text);
+    }
+    daemon.wait_never("a second word on it", Duration::from_secs(1), |line| line.name() == "worker-nested");
+    daemon.stop();
+}
+
+#[test]
+fn a_direct_manager_that_may_not_be_looked_at_is_suspected_and_it_is_said_how_to_see_more() {
+    if !is_root() {
+        return skipped("nested_managers", "workers of another user can only be had by root");
+    }
+    let scene = Scene::new();
+    let mut daemon = start_blind(&scene, plackup(&scene, &[]));
+    let named = daemon.wait_event("worker-nested", SOON);
+    for part in
+        ["it has started a process of its own that runs the same program", "direct.conf", "If so, it is a manager"]
+    {
+        assert!(named.text.contains(part), "{}", named.text);
+    }
+    daemon.stop();
+}
+
+/// It answers itself, and its helper has executed another program.
+#[test]
+fn who_serves_by_itself_is_not_suspected_where_nothing_can_be_seen() {
+    if !is_root() {
+        return skipped("nested_managers", "workers of another user can only be had by root");
+    }
+    for is_queued in [true, false] {
+        let scene = Scene::new();
+        let alone = helped(&scene);
+        let mut daemon = start_blind(&scene, if is_queued { alone.queue() } else { alone });
+        daemon.wait_serving("site");
+        assert_eq!(served(&scene), "served");
+        daemon.wait_never("a word on it", Duration::from_secs(4), |line| line.name() == "worker-nested");
+        daemon.stop();
+    }
+}
+
+/// Serves by itself, though it runs a helper, which has inherited the socket.
+fn helped(scene: &Scene) -> Pool {
+    let asking = "my $helper = fork // die; if (!$helper) { exec 'sleep', 20 } sub { [200, [], ['served']] };\n";
+    let app = scene.write("asking.psgi", asking).display().to_string();
+    Pool::new("site", &["/usr/bin/plackup", "-s", "FCGI", "--manager", "", "-a", &app]).workers("1")
+}
+
 #[test]
 fn who_serves_by_itself_and_runs_a_helper_is_no_manager() {
     let scene = Scene::new();
-    let asking = "my $helper = fork // die; if (!$helper) { exec 'sleep', 20 } sub { [200, [], ['served']] };\n";
-    let app = scene.write("asking.psgi", asking).display().to_string();
-    let alone = ["/usr/bin/plackup", "-s", "FCGI", "--manager", "", "-a", &app];
-    let mut daemon = Config::new(&[Pool::new("site", &alone).workers("1")]).start(&scene);
+    let mut daemon = Config::new(&[helped(&scene)]).start(&scene);
     daemon.wait_serving("site");
     daemon.wait_never("a word on it", Duration::from_secs(4), |line| line.name() == "worker-nested");
     daemon.stop();

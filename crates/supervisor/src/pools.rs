@@ -147,6 +147,8 @@ pub(crate) struct Pool {
     pub(crate) is_watched: bool,
     /// The newest generation of which a worker was ready: so far it is looked at whether workers are managers.
     pub(crate) looked_at: Option<GenerationId>,
+    /// The newest generation whose workers have been called managers.
+    pub(crate) nested: Option<GenerationId>,
 }
 
 impl Pool {
@@ -179,6 +181,7 @@ impl Pool {
             is_leaving: false,
             is_watched: false,
             looked_at: None,
+            nested: None,
         }
     }
 

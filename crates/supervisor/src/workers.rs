@@ -76,6 +76,8 @@ pub(crate) struct Queued {
     pub(crate) life: u64,
     /// That front has connected to it.
     pub(crate) is_connected: bool,
+    /// Its front has said who answers in its place.
+    pub(crate) has_speaker: bool,
     /// It is to be given nothing more.
     pub(crate) is_leaving: bool,
     /// It has nothing in hand and is given nothing.
@@ -124,6 +126,7 @@ impl Queued {
             stage: Stage::Offered,
             life: 0,
             is_connected: false,
+            has_speaker: false,
             is_leaving: false,
             is_free: false,
             adopt_by: None,

@@ -18,6 +18,7 @@ use crate::front::state::Asked;
 use crate::front::tell;
 use crate::leaving;
 use crate::links;
+use crate::nested;
 use crate::output::{escape, last_lines};
 use crate::readiness;
 use crate::shell::Shell;
@@ -62,6 +63,14 @@ fn said(shell: &mut Shell, life: u64, message: FromFront) {
                 && !std::mem::replace(&mut queued.is_connected, true)
             {
                 readiness::connected(shell, id);
+            }
+        }
+        FromFront::AnsweredBy { worker, pid } => {
+            let worker = WorkerId(worker);
+            if let Some(queued) = given(shell, life, worker)
+                && !std::mem::replace(&mut queued.has_speaker, true)
+            {
+                nested::answered(shell, worker, pid);
             }
         }
         FromFront::Admitted { worker } => answered(shell, life, Asked::Admit(WorkerId(worker))),

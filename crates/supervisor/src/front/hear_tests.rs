@@ -54,6 +54,7 @@ fn what_it_says_of_workers_that_it_has_not_is_ignored() {
     for worker in [3, 99, u64::MAX] {
         for message in [
             FromFront::Connected { worker },
+            FromFront::AnsweredBy { worker, pid: 1 },
             FromFront::Admitted { worker },
             FromFront::Verified { worker },
             FromFront::VerifyFailed { worker, why: "so".into() },
@@ -74,6 +75,17 @@ fn what_it_says_of_workers_that_it_has_not_is_ignored() {
     assert_eq!(stage.says(&FromFront::Reported { number: 5 }), []);
     assert_eq!((stage.why(), stage.shell.front.reported), (None, 0));
     assert_eq!(stage.shell.workers.get(WorkerId(3)).and_then(|w| w.queued.as_ref()).map(|q| q.served), Some(0));
+}
+
+#[test]
+fn a_stranger_that_it_says_has_answered_makes_no_manager_of_a_worker() {
+    let mut stage = Stage::with_front();
+    for (id, pid) in [(3, std::process::id()), (4, 0), (5, u32::MAX)] {
+        admitted_worker(&mut stage, id);
+        assert_eq!(stage.says(&FromFront::AnsweredBy { worker: id, pid }), []);
+        let pool = stage.shell.pools.get(POOL).expect("it is there");
+        assert_eq!((pool.nested, stage.why()), (None, None), "{pid} is no child of it");
+    }
 }
 
 #[test]
