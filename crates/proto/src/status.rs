@@ -404,6 +404,13 @@ pub struct LastExit {
     pub stderr: Vec<String>,
 }
 
+/// Whether the last line of a worker that ended so tells why. Who was asked to leave, or was killed by somebody outside, wrote
+/// it about something else, maybe hours before.
+#[must_use]
+pub fn is_told_by_last_line(class: &str) -> bool {
+    !matches!(class, "recycled" | "stopped" | "killed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use steadfast_proto::status::{BreakerState, LastExit, Pool, PoolState, Slot, SlotState, Status};
+use steadfast_proto::status::{BreakerState, LastExit, Pool, PoolState, Slot, SlotState, Status, is_told_by_last_line};
 
 use crate::output::{Paint, Style};
 use crate::units::{clean, short_duration, since, size, until};
@@ -227,7 +227,7 @@ fn exit_words(exit: &LastExit, now: Timestamp) -> String {
     if let Some(request) = &exit.request {
         text.push_str(&format!(", serving {}", clean(request)));
     }
-    let last = exit.stderr.iter().rev().find(|line| !line.trim().is_empty());
+    let last = exit.stderr.iter().rev().find(|line| is_told_by_last_line(&exit.class) && !line.trim().is_empty());
     if let Some(words) = exit.message.as_ref().or(last) {
         text.push_str(&format!(": {}", clean(words.trim())));
     }

@@ -153,6 +153,14 @@ fn down_in_colour_on_a_narrow_terminal() {
 }
 
 #[test]
+fn what_a_worker_wrote_before_it_was_asked_to_leave_is_no_reason() {
+    let mut slot = slot(1, SlotState::Idle);
+    slot.last_exit = Some(LastExit { class: "recycled".into(), code: Some(0), name: None, ..exit() });
+    let text = draw(&status(vec![pool("site", PoolState::Serving, vec![slot])]), now(), Style::default());
+    assert!(text.contains("recycled, code 0, 5s ago\n"), "{text}");
+}
+
+#[test]
 fn the_supervisors_reason_comes_before_our_own() {
     let mut pool = down();
     pool.reason = Some("exited with 3 (EX_PRELOAD): no database".into());

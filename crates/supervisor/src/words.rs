@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use steadfast_policy::class::{Class, Reason, Weight};
+use steadfast_proto::status::is_told_by_last_line;
 
 use crate::pools::LastExit;
 use crate::signals::signal_name;
 
-/// How a worker ended: class, code or signal, name, and its own message or else its last line.
+/// How a worker ended: class, code or signal, name, and its own message or else its last line, where that tells why.
 pub(crate) fn exit(exit: &LastExit) -> String {
     let mut text = String::from(exit.class);
     if let Some(code) = exit.code {
@@ -19,7 +20,8 @@ pub(crate) fn exit(exit: &LastExit) -> String {
     if let Some(name) = &exit.name {
         text.push_str(&format!(" ({name})"));
     }
-    if let Some(said) = exit.message.as_ref().or(exit.stderr.last()) {
+    let last = exit.stderr.last().filter(|_| is_told_by_last_line(exit.class));
+    if let Some(said) = exit.message.as_ref().or(last) {
         text.push_str(&format!(": {said}"));
     }
     text
@@ -103,6 +105,12 @@ mod tests {
         let told =
             LastExit { message: Some("cannot load".into()), code: None, signal: Some(11), name: None, ..early() };
         assert_eq!(exit(&told), "early, SIGSEGV: cannot load");
+    }
+
+    #[test]
+    fn what_a_worker_wrote_is_no_reason_for_a_kill_from_outside() {
+        let killed = LastExit { class: "killed", code: None, signal: Some(9), name: None, ..early() };
+        assert_eq!(exit(&killed), "killed, SIGKILL");
     }
 
     #[test]
