@@ -261,10 +261,24 @@ fn check_sockets(pool: &Pool, path: &str, is_typed: bool, machine: &Machine<'_>,
             findings.error(
                 &key,
                 format!("the socket's directory {} does not exist", parent.display()),
-                Some(format!("mkdir -p {}", parent.display())),
+                Some(made(parent)),
             );
         }
     }
+}
+
+/// How a directory is made. What is below /run is gone at the next boot, and a supervisor that does not find it does not start.
+fn made(directory: &Path) -> String {
+    let shown = directory.display();
+    let below = directory.strip_prefix("/run").or_else(|_| directory.strip_prefix("/var/run")).ok();
+    let Some(name) = below.filter(|name| !name.starts_with("user") && name.components().next().is_some()) else {
+        return format!("mkdir -p {shown}");
+    };
+    let name = name.display().to_string().replace('/', "-");
+    format!(
+        "/run is empty at each boot, so let systemd make it: echo 'd {shown} 0755 root root' > /etc/tmpfiles.d/steadfast-{name}.conf \
+         && systemd-tmpfiles --create steadfast-{name}.conf"
+    )
 }
 
 fn check_length(key: &str, socket: &Path, is_typed: bool, findings: &mut Findings) {

@@ -108,6 +108,26 @@ fn everything_that_is_missing_is_told_at_once_and_in_its_place() {
 }
 
 #[test]
+fn a_directory_below_run_is_to_be_made_at_each_boot() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path();
+    let hint = |socket: &str| {
+        let loaded = pool(base, &format!("command = [\"/bin/true\"]\nlisten = [\"unix:{socket}\"]\nuser = \"www\""));
+        let machine = Machine { uid: 0, gid: 0, runtime_dir: base, directory: base, path: None, lookup: &Users };
+        let report = check_machine(&loaded, &machine).expect_err("the directory is missing");
+        report.problems()[0].hint.clone().unwrap_or_default()
+    };
+    let made = hint("/run/no-such-dir/two/a.sock");
+    assert!(
+        made.contains("echo 'd /run/no-such-dir/two 0755 root root' > /etc/tmpfiles.d/steadfast-no-such-dir-two.conf"),
+        "{made}"
+    );
+    assert!(hint("/var/run/no-such-dir/a.sock").contains("d /var/run/no-such-dir 0755"));
+    assert_eq!(hint("/run/user/no-such-id/a.sock"), "mkdir -p /run/user/no-such-id");
+    assert_eq!(hint("/no/such/dir/a.sock"), "mkdir -p /no/such/dir");
+}
+
+#[test]
 fn programs_and_directories_are_looked_at() {
     let directory = tempfile::tempdir().unwrap();
     let base = directory.path();
