@@ -15,6 +15,7 @@ pub mod unit;
 pub mod write;
 
 mod address;
+mod boot;
 mod command;
 mod ini;
 mod script;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::address;
+use crate::boot::Boot;
 use crate::command::{self, base};
 use crate::draft::{Draft, Place, Pool, Workers};
 use crate::files::{Bounded, Files, Source};
@@ -65,6 +66,7 @@ impl Unit {
 #[must_use]
 pub fn from_files(sources: &[Source], files: &dyn Files) -> Draft {
     let files = &Bounded::new(files);
+    let boot = Boot::new(files);
     let mut draft = Draft::default();
     let mut units: Vec<Unit> = Vec::new();
     let mut directories: Vec<PathBuf> = Vec::new();
@@ -104,7 +106,7 @@ pub fn from_files(sources: &[Source], files: &dyn Files) -> Draft {
             .filter(|socket| socket_names(service).contains(&socket.name) || serves(socket, service, stem))
             .collect();
         used.extend(own.iter().map(|socket| socket.name.clone()));
-        add(&mut draft, service, stem, &own, files);
+        add(&mut draft, service, stem, &own, files, &boot);
     }
     for socket in sockets.iter().filter(|socket| !used.contains(&socket.name)) {
         draft.lost(&Place { file: socket.name.clone(), line: None }, "no service for this socket was given");
@@ -159,7 +161,7 @@ fn serves(socket: &Unit, service: &Unit, stem: &str) -> bool {
     }
 }
 
-fn add(draft: &mut Draft, service: &Unit, stem: &str, sockets: &[&Unit], files: &dyn Files) {
+fn add(draft: &mut Draft, service: &Unit, stem: &str, sockets: &[&Unit], files: &dyn Files, boot: &Boot<'_>) {
     let name = Name { full: &service.name };
     let whole = Place { file: service.name.clone(), line: None };
     let Some((file, start)) = service.last("Service", "ExecStart") else {
@@ -182,7 +184,7 @@ fn add(draft: &mut Draft, service: &Unit, stem: &str, sockets: &[&Unit], files: 
         return;
     }
     for socket in sockets {
-        listen(&mut pool, socket);
+        listen(&mut pool, socket, boot);
     }
     let is_stdin =
         service.last("Service", "StandardInput").is_some_and(|(_, setting)| setting.value.starts_with("socket"));
@@ -359,12 +361,13 @@ fn seconds(value: &str) -> Option<u64> {
 }
 
 /// What the socket unit binds, the pool binds.
-fn listen(pool: &mut Pool, socket: &Unit) {
+fn listen(pool: &mut Pool, socket: &Unit, boot: &Boot<'_>) {
     let name = Name { full: &socket.name };
     let whole = Place { file: socket.name.clone(), line: None };
     let unit = socket.name.clone();
     pool.lost(&whole, format!("steadfast binds this socket itself: systemctl disable --now {unit}"));
     let mut mode = None;
+    let mut made = None;
     for (file, setting) in &socket.settings {
         let place = Place::line(file, setting.line);
         let (value, unknown) = name.specify(&setting.value);
@@ -380,6 +383,7 @@ fn listen(pool: &mut Pool, socket: &Unit) {
                 }
             }
             ("Socket", "SocketMode") => mode = Some(value),
+            ("Socket", "DirectoryMode") => made = Some(value),
             ("Socket", "SocketUser") => pool.socket.owner = Some(value),
             ("Socket", "SocketGroup") => pool.socket.group = Some(value),
             ("Socket", "Backlog") => pool.socket.backlog = value.parse().ok(),
@@ -390,6 +394,7 @@ fn listen(pool: &mut Pool, socket: &Unit) {
             (_, key) => pool.lost(&place, format!("{key}={value}: not translated")),
         }
     }
+    boot.look(pool, &whole, made.as_deref().unwrap_or("0755"));
     if pool.listen.iter().any(|listen| listen.starts_with("unix:")) {
         if mode.is_none() {
             pool.word(&whole, "SocketMode= is 0666 unless it is said: everybody on this machine may connect");
