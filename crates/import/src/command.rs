@@ -54,6 +54,8 @@ pub(crate) fn read(pool: &mut Pool, words: &[String], place: &Place) -> Result<(
                 pool.command = std::iter::once(program.clone()).chain(rest).collect();
                 if is_php {
                     php_cgi(pool, place);
+                } else if name == "iipsrv.fcgi" {
+                    iipsrv(pool, place);
                 }
                 return Ok(());
             }
@@ -241,6 +243,14 @@ fn env(pool: &mut Pool, mut words: Vec<String>, place: &Place) -> Vec<String> {
                 let name = words.remove(1);
                 pool.word(place, format!("env -u {name}: workers start with a small clean environment"));
             }
+            // `env - $E PROGRAM`: variables of whoever calls it.
+            other
+                if other.starts_with('$')
+                    && !other.contains('=')
+                    && words.get(1).is_some_and(|next| !next.starts_with('-')) =>
+            {
+                pool.lost(place, format!("env {other}: left out; its variables belong into `environment`"));
+            }
             other if other.contains('=') && assignment(other).is_none() => {
                 pool.lost(place, format!("{other} is no variable: fill in `environment`"));
             }
@@ -281,16 +291,36 @@ fn sudo(pool: &mut Pool, mut words: Vec<String>, place: &Place) -> Result<Vec<St
 
 /// `-b ADDRESS`: php-cgi would bind it by itself.
 fn php_cgi(pool: &mut Pool, place: &Place) {
-    let Some(at) = pool.command.iter().position(|word| word.starts_with("-b")) else { return };
-    let word = pool.command.remove(at);
-    let value = match word.strip_prefix("-b") {
-        Some("") if at < pool.command.len() => pool.command.remove(at),
-        value => value.unwrap_or_default().to_owned(),
-    };
+    if let Some(value) = taken(&mut pool.command, "-b") {
+        bound(pool, "php-cgi -b", &value, place);
+    }
+}
+
+/// iipsrv(8): the socket that it would bind by itself. Without one it serves on its stdin.
+fn iipsrv(pool: &mut Pool, place: &Place) {
+    if let Some(value) = taken(&mut pool.command, "--bind") {
+        bound(pool, "iipsrv --bind", &value, place);
+    }
+    if let Some(value) = taken(&mut pool.command, "--backlog") {
+        pool.socket.backlog = number(pool, "iipsrv --backlog", &value, place);
+    }
+}
+
+/// Takes an option away, whose value is in the same word or the next.
+fn taken(command: &mut Vec<String>, option: &str) -> Option<String> {
+    let at = command.iter().position(|word| word.starts_with(option))?;
+    let word = command.remove(at);
+    match word.strip_prefix(option) {
+        Some("") if at < command.len() => Some(command.remove(at)),
+        value => value.map(str::to_owned),
+    }
+}
+
+fn bound(pool: &mut Pool, what: &str, value: &str, place: &Place) {
     let listen =
-        address::port_or_pair(value.trim_start_matches(':'), "0.0.0.0").unwrap_or_else(|| address::unix(&value));
+        address::port_or_pair(value.trim_start_matches(':'), "0.0.0.0").unwrap_or_else(|| address::unix(value));
     match listen {
         Ok(listen) => pool.listen.push(listen),
-        Err(why) => pool.lost(place, format!("php-cgi -b: {why}")),
+        Err(why) => pool.lost(place, format!("{what}: {why}")),
     }
 }

@@ -1,10 +1,12 @@
 //! `spawn-fcgi`: its command line, or a script that has it (spawn-fcgi(1) 1.6.4).
 
+use std::path::Path;
+
 use crate::command;
 use crate::draft::{Draft, Place, Pool};
 use crate::files::{Bounded, Files, Source};
 use crate::name;
-use crate::script::Script;
+use crate::script::{Found, Script};
 use crate::settle::settle;
 
 /// What is looked for in scripts.
@@ -33,21 +35,53 @@ pub fn from_script(source: &Source, files: &dyn Files) -> Draft {
     }
     for found in script.found {
         let place = Place::line(&found.file, found.line);
-        let mut pool = Pool { environment: found.exported, ..Pool::default() };
-        for unknown in found.unknown {
-            pool.lost(&place, format!("{unknown} has no value here: fill it in"));
+        let mut pool = Pool::default();
+        if let Err(why) = read(&mut pool, found) {
+            draft.lost(&place, why);
+            continue;
         }
-        add(&mut draft, pool, &found.words, &place);
+        finish(&mut draft, pool, &place);
     }
     draft
 }
 
+/// What a shell script starts that is a unit's or another's program; `None` for all other programs.
+pub(crate) fn started_by(program: &str, files: &dyn Files) -> Option<Found> {
+    let path = Path::new(program);
+    // What is no text is no script, and what is named as these are is not read for nothing.
+    let text = files.read(path).ok().filter(|_| path.is_absolute())?;
+    let interpreter = text.lines().next()?.strip_prefix("#!")?.split_whitespace().next()?;
+    if !["sh", "bash", "dash"].contains(&command::base(interpreter)) {
+        return None;
+    }
+    let mut script = Script::default();
+    script.read(program, &text, PROGRAMS, files);
+    script.found.into_iter().next()
+}
+
+/// A command that was found goes into the pool.
+///
+/// # Errors
+/// Why it starts nothing.
+pub(crate) fn read(pool: &mut Pool, found: Found) -> Result<(), String> {
+    let place = Place::line(&found.file, found.line);
+    pool.environment.extend(found.exported);
+    for unknown in found.unknown {
+        pool.lost(&place, format!("{unknown} has no value here: fill it in"));
+    }
+    command::read(pool, &found.words, &place)
+}
+
 pub(crate) fn add(draft: &mut Draft, mut pool: Pool, words: &[String], place: &Place) {
-    pool.place = place.clone();
     if let Err(why) = command::read(&mut pool, words, place) {
         draft.lost(place, why);
         return;
     }
+    finish(draft, pool, place);
+}
+
+fn finish(draft: &mut Draft, mut pool: Pool, place: &Place) {
+    pool.place = place.clone();
     pool.name = name::of_command(&pool.command);
     if pool.listen.is_empty() {
         let listen = format!("unix:/run/{}.sock", pool.name);

@@ -9,6 +9,7 @@ use crate::command::{self, base};
 use crate::draft::{Draft, Place, Pool, Workers};
 use crate::files::{Bounded, Files, Source};
 use crate::settle::{LIMITS, settle};
+use crate::spawn_fcgi;
 use crate::unit_text::{self, Name, Setting};
 
 /// Where units are, the first counts.
@@ -179,7 +180,7 @@ fn add(draft: &mut Draft, service: &Unit, stem: &str, sockets: &[&Unit], files: 
             other => pool.lost(&place, format!("[{other}] {}= is not of a service", setting.key)),
         }
     }
-    if let Err(why) = start_command(&mut pool, &start.value, &name, variables, &place) {
+    if let Err(why) = start_command(&mut pool, &start.value, &name, variables, &place, files) {
         draft.lost(&place, why);
         return;
     }
@@ -189,7 +190,15 @@ fn add(draft: &mut Draft, service: &Unit, stem: &str, sockets: &[&Unit], files: 
     let is_stdin =
         service.last("Service", "StandardInput").is_some_and(|(_, setting)| setting.value.starts_with("socket"));
     if pool.listen.is_empty() {
-        draft.lost(&place, format!("{} has no socket for FastCGI: name its .socket file, too", service.name));
+        let program = base(&pool.command[0]);
+        draft.lost(
+            &place,
+            format!(
+                "{} has no socket for FastCGI: name its .socket file, too; if {program} binds one by itself, see whether it \
+                 serves on its stdin instead: steadfast init -- {}",
+                service.name, pool.command[0]
+            ),
+        );
         return;
     }
     pool.is_passed_by_number = !sockets.is_empty() && !is_stdin && base(&pool.command[0]) != "fcgiwrap";
@@ -256,6 +265,7 @@ fn start_command(
     name: &Name<'_>,
     variables: BTreeMap<String, String>,
     place: &Place,
+    files: &dyn Files,
 ) -> Result<(), String> {
     let (value, unknown) = name.specify(value);
     told(pool, &unknown, place);
@@ -278,7 +288,10 @@ fn start_command(
     if base(words.first().map(String::as_str).unwrap_or_default()).starts_with("php-fpm") {
         return Err("php-fpm's own unit: `steadfast import php-fpm` reads its pools".into());
     }
-    command::read(pool, &words, place)
+    match words.first().and_then(|program| spawn_fcgi::started_by(program, files)) {
+        Some(found) => spawn_fcgi::read(pool, found),
+        None => command::read(pool, &words, place),
+    }
 }
 
 /// One key of `[Service]`.

@@ -97,10 +97,42 @@ fn munin_has_a_plain_worker_on_stdin() {
 }
 
 #[test]
+fn a_unit_that_starts_a_script_starts_what_the_script_starts() {
+    let draft = units(&["bosixnet-webui.service"]);
+    assert_eq!(
+        keys(&draft),
+        "[pool.bosixnet-webui]\ncommand = [\"/usr/bin/bosixnet_webui\"]\ndirectory = \"/\"\nuser = \"bosixnet\"\n\
+         group = \"bosixnet\"\nlisten = [\"127.0.0.1:33169\"]\nworkers = 1\n"
+    );
+    let lost = lost(&draft);
+    assert!(lost[0].starts_with("/usr/lib/bosixnet/webui_launcher:40: $E has no value here"), "{lost:?}");
+    assert!(lost[1].contains("env $E: left out"), "{lost:?}");
+    assert!(lost[2].contains("0.0.0.0:33169 was open to other machines"), "{lost:?}");
+    assert_eq!(lost.len(), 3, "{lost:?}");
+    let script = spawn_fcgi::from_script(&source("usr/lib/bosixnet/webui_launcher"), &Debian);
+    assert_eq!(script.pools[0].command, draft.pools[0].command);
+}
+
+#[test]
+fn a_server_of_images_that_binds_by_itself_gets_its_socket() {
+    let draft = units(&["iipsrv.service"]);
+    assert_eq!(
+        keys(&draft),
+        "[pool.iipsrv]\ncommand = [\"/usr/lib/iipimage-server/iipsrv.fcgi\"]\ndirectory = \"/\"\nuser = \"www-data\"\n\
+         group = \"www-data\"\nlisten = [\"127.0.0.1:9000\"]\nsocket = { backlog = 1024 }\nworkers = 1\n"
+    );
+    // The package names a file that it does not have.
+    assert!(lost(&draft)[0].contains("EnvironmentFile=/etc/default/iipsrv was not read"), "{draft:?}");
+}
+
+#[test]
 fn a_unit_without_a_socket_is_no_pool() {
     let draft = units(&["munin-node.service"]);
     assert!(draft.pools.is_empty());
     assert!(lost(&draft)[0].contains("has no socket for FastCGI"), "{draft:?}");
+    let own = units(&["lemonldap-ng-fastcgi-server.service"]);
+    assert!(own.pools.is_empty());
+    assert!(lost(&own)[0].contains("steadfast init -- /usr/sbin/llng-fastcgi-server"), "{own:?}");
     let alone = units(&["fcgiwrap.socket"]);
     assert!(lost(&alone)[0].contains("no service"), "{alone:?}");
 }
