@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::daemon::{Config, Daemon, Pool, SOON, STEADFAST, address, is_root};
+use support::daemon::{Config, Daemon, Pool, SOON, STEADFAST, address, is_root, steadfast};
 use support::fcgi::Request;
 use support::proc;
 use support::scene::Scene;
@@ -123,6 +123,22 @@ fn helped(scene: &Scene) -> Pool {
     let asking = "my $helper = fork // die; if (!$helper) { exec 'sleep', 20 } sub { [200, [], ['served']] };\n";
     let app = scene.write("asking.psgi", asking).display().to_string();
     Pool::new("site", &["/usr/bin/plackup", "-s", "FCGI", "--manager", "", "-a", &app]).workers("1")
+}
+
+#[test]
+fn a_trial_worker_that_is_a_manager_is_named_at_once() {
+    for (is_queue, code, word) in [(true, 0, "site: ok, ready after "), (false, 78, "site: failed, not ready after ")] {
+        let scene = Scene::new();
+        let pool = plackup(&scene, &[]);
+        let file = Config::new(&[if is_queue { pool.queue() } else { pool }]).write(&scene);
+        let said = steadfast(scene.path(), &["check", "--boot", "-c", &file.display().to_string()]);
+        assert_eq!(said.code, code, "{}{}", said.stdout, said.stderr);
+        for part in
+            [word, "it has started 1 process of its own on its socket", "--manager FCGI::ProcManager::Steadfast"]
+        {
+            assert!(said.stdout.contains(part), "{part}: {}{}", said.stdout, said.stderr);
+        }
+    }
 }
 
 #[test]

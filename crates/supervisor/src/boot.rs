@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use steadfast_config::load::Loaded;
-use steadfast_config::types::{Config, Pass, Pool, Verify};
+use steadfast_config::types::{Config, Mode, Pass, Pool, Verify};
 use steadfast_proto::link::{Decoder, FromWorker, Role};
 
 use crate::asking::{self, Place};
@@ -21,6 +21,7 @@ use crate::front::process;
 use crate::launch::Launch;
 use crate::listener::{Listener, UnixSpec};
 use crate::nest::{self, Brood};
+use crate::nested;
 use crate::output::{Lines, Scratch, Turn};
 use crate::procfs::Procfs;
 use crate::readiness::interval;
@@ -114,6 +115,7 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
         spawned,
         loopback: listeners.first().and_then(Listener::local_address),
         socket: private.0.join(format!("{}-0", pool.name)),
+        inodes: listeners.iter().map(Listener::inode).collect(),
         credentials: launch.credentials().cloned(),
         lines: Lines::new(),
         scratch: Scratch::new(),
@@ -132,7 +134,9 @@ struct Trial {
     spawned: Spawned,
     /// Where it listens.
     socket: PathBuf,
-    /// The same, when that is no path.
+    /// All that it was given.
+    inodes: Vec<u64>,
+    /// Where it listens, when that is no path.
     loopback: Option<SocketAddr>,
     /// Who it is; `None` is who we are.
     credentials: Option<Credentials>,
@@ -187,10 +191,25 @@ impl Trial {
                 }
                 Some(_) | None => {}
             }
+            if let Some(told) = self.nested(took) {
+                // In queue mode it serves all the same.
+                let told = format!("after {}: {told}", crate::words::duration(took));
+                return if pool.mode == Mode::Queue {
+                    Ok(format!("ready {told}"))
+                } else {
+                    Err(format!("not ready {told}"))
+                };
+            }
             if took >= pool.ready_timeout {
                 return Err(format!("not ready after {}", crate::words::duration(pool.ready_timeout)));
             }
         }
+    }
+
+    /// What is said of a manager that nobody has asked for, once it has had time to start somebody.
+    fn nested(&mut self, took: Duration) -> Option<String> {
+        let is_asked = self.is_manager || took < nested::AFTER;
+        if is_asked { None } else { nested::words(self.spawned.pid, &self.inodes, &mut self.procfs) }
     }
 
     /// Asks it its verify request, as the supervisor would: by a child.

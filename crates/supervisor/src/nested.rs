@@ -18,12 +18,12 @@ use steadfast_policy::ids::{PoolId, WorkerId};
 use crate::children::Pid;
 use crate::events::kind::Kind;
 use crate::family;
-use crate::procfs::Syscall;
+use crate::procfs::{Procfs, Syscall};
 use crate::shell::Shell;
 use crate::timers::Timer;
 
 /// A manager that serves has started its workers by then.
-const AFTER: Duration = Duration::from_secs(2);
+pub(crate) const AFTER: Duration = Duration::from_secs(2);
 /// So many workers of a generation are looked at.
 const LOOKED_AT: usize = 4;
 /// So many of what a process has open are looked at.
@@ -91,16 +91,22 @@ pub(crate) fn told(shell: &mut Shell, id: WorkerId) -> Option<String> {
     if pool.has_managers(worker.generation) {
         return None;
     }
-    let sockets: Vec<String> = match &worker.queued {
-        Some(queued) => vec![name(queued.private.inode)],
+    let sockets: Vec<u64> = match &worker.queued {
+        Some(queued) => vec![queued.private.inode],
         None => {
             let sockets = pool.plan_of(worker.generation).sockets.iter();
-            sockets.map(|socket| name(socket.listener.borrow().inode())).collect()
+            sockets.map(|socket| socket.listener.borrow().inode()).collect()
         }
     };
-    let children = family::workers(worker.pid)?.into_iter().filter_map(Pid::told);
+    words(worker.pid, &sockets, &mut shell.procfs)
+}
+
+/// The same of any process that was given the sockets with these inodes.
+pub(crate) fn words(manager: Pid, sockets: &[u64], procfs: &mut Procfs) -> Option<String> {
+    let sockets: Vec<String> = sockets.iter().copied().map(name).collect();
+    let children = family::workers(manager)?.into_iter().filter_map(Pid::told);
     // Who has inherited the socket, and does something else, is none of its workers.
-    let mut is_waiting = |child: Pid| shell.procfs.syscall(child).is_some_and(Syscall::is_waiting);
+    let mut is_waiting = |child: Pid| procfs.syscall(child).is_some_and(Syscall::is_waiting);
     let count = children.filter(|child| has_one_of(*child, &sockets) && is_waiting(*child)).count();
     if count == 0 {
         return None;
