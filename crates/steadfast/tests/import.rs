@@ -1,5 +1,5 @@
-//! What `steadfast import` makes of Debian's files passes `check`, and serves: munin and php-fpm's pool as they are installed, rt5
-//! and sympa with their programs and users played by ours.
+//! What `steadfast import` makes of Debian's files passes `check`, and serves: munin, iipsrv, bosixnet and php-fpm's pool as they are
+//! installed, rt5 and sympa with their programs and users played by ours (debian_apps.rs has them as they are).
 
 mod support;
 
@@ -7,9 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::apps;
+use rustix::process::Signal;
 use support::daemon::{Daemon, STEADFAST, Said, USER, is_root, steadfast};
+use support::fcgi::Address;
+use support::nginx::Nginx;
 use support::scene::{Scene, allow};
+use support::{apps, proc};
 
 /// Files of Debian's packages, as crates/import has them.
 fn debian(name: &str) -> String {
@@ -134,6 +137,91 @@ fn munin_serves_from_its_packaged_units() {
     let mut daemon = started(&scene, &file, "munin-html");
     let page = pinged(&scene, "html.sock", &["/", "--param", "PATH_INFO=/index.html"]);
     assert!(page.contains("Munin") && page.contains("Overview"), "{page}");
+    daemon.stop_idle();
+}
+
+/// A grey picture in one tile, which is what iipsrv reads.
+fn picture() -> Vec<u8> {
+    const SIDE: u32 = 64;
+    let tags = [
+        (256, SIDE), // width
+        (257, SIDE), // height
+        (258, 8),    // bits of a sample
+        (259, 1),    // not compressed
+        (262, 1),    // 0 is black
+        (277, 1),    // samples of a pixel
+        (322, SIDE), // a tile's width
+        (323, SIDE), // … and height
+        (324, 8),    // where it begins
+        (325, SIDE * SIDE),
+    ];
+    let directory = 8 + SIDE * SIDE;
+    let mut bytes = [b"II*\0", &directory.to_le_bytes()[..], &vec![128; (SIDE * SIDE) as usize]].concat();
+    bytes.extend(u16::try_from(tags.len()).expect("ten").to_le_bytes());
+    for (tag, value) in tags {
+        const LONG: u16 = 4;
+        bytes.extend([u16::to_le_bytes(tag), LONG.to_le_bytes()].concat());
+        bytes.extend([1u32.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    bytes.extend([0; 4]);
+    bytes
+}
+
+/// Two programs in C++, one of which would bind its socket by itself, and one that a script starts.
+#[test]
+fn iipsrv_and_bosixnet_serve_from_their_packaged_units() {
+    if !is_root() {
+        return;
+    }
+    let listens = ["[\"127.0.0.1:9000\"]\nsocket = { backlog = 1024 }", "[\"127.0.0.1:33169\"]"];
+    for (pool, listen, path, expect) in [
+        ("iipsrv", listens[0], "/?FIF=PICTURE&OBJ=Max-size", "Max-size:64 64"),
+        ("bosixnet-webui", listens[1], "/bosixnet/counter", "Counter: "),
+    ] {
+        let scene = Scene::new();
+        let picture_file = scene.join("picture.tif");
+        fs::write(&picture_file, picture()).expect("the scene is ours");
+        let path = &path.replace("PICTURE", &picture_file.display().to_string());
+        let said = import(&scene, &["unit", &format!("/lib/systemd/system/{pool}.service")]);
+        // Anybody may connect to a port, so nginx may here.
+        let place = format!("[\"unix:{}\"]\nsocket = {{ mode = \"0666\" }}", scene.join("pool.sock").display());
+        let file = placed(&scene, &said.stdout, &[(listen, place.as_str())]);
+        checked(&scene, &file);
+        let mut daemon = started(&scene, &file, pool);
+        let nginx = Nginx::start(&scene, &Address::Unix(scene.join("pool.sock")), "");
+        let page = |when: &str| {
+            let page = nginx.get(path).unwrap_or_else(|error| panic!("{pool} {when}: {error}"));
+            assert!(page.status == 200 && page.body.contains(expect), "{pool} {when}: {page:?}");
+        };
+        page("at first");
+        let worker = daemon.workers(pool)[0];
+        proc::kill(worker, Signal::KILL).expect("it runs");
+        page("with its worker killed");
+        let said = daemon.verb(&["reload", "--wait"]);
+        assert_eq!(said.code, 0, "{pool}: {}", said.stderr);
+        page("after a reload");
+        drop(nginx);
+        daemon.stop_idle();
+    }
+}
+
+#[test]
+fn debians_own_pool_of_php_fpm_serves_by_php_cgi() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let said = import(&scene, &["php-fpm", "/etc/php/8.2/fpm/pool.d/www.conf"]);
+    let socket = scene.join("www.sock").display().to_string();
+    let file = placed(&scene, &said.stdout, &[("/run/php/php8.2-fpm.sock", socket.as_str())]);
+    checked(&scene, &file);
+    let script = scene.write("index.php", "<?php echo 'by ', php_sapi_name(), ' with ', php_ini_loaded_file();");
+    let mut daemon = started(&scene, &file, "www");
+    let extra = format!("fastcgi_param SCRIPT_FILENAME {};", script.display());
+    let nginx = Nginx::start(&scene, &Address::Unix(scene.join("www.sock")), &extra);
+    let page = nginx.get("/index.php").expect("nginx answers");
+    assert_eq!(page.body, "by cgi-fcgi with /etc/php/8.2/fpm/php.ini", "{page:?}");
+    drop(nginx);
     daemon.stop_idle();
 }
 
