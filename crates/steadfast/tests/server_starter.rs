@@ -369,3 +369,19 @@ fn workers_that_give_up_with_a_good_exit_code_make_their_manager_rest_too() {
     assert!((3..=48).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
+
+/// As a driver does that asks for its database's address, or waits for its answer: in poll(2), as one that waits for a request.
+#[test]
+fn workers_that_wait_for_their_database_and_die_make_their_manager_rest_too() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, address);
+    let late = hollow(&scene).replace("die qq(Can't", "select undef, undef, undef, 0.1; die qq(Can't");
+    assert_ne!(late, hollow(&scene));
+    release(&scene, &late);
+    kill(children(&daemon)[0]);
+    daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    let begun = starts(&scene);
+    assert!((3..=16).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}

@@ -9,6 +9,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, getsockname, sockopt};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
@@ -33,6 +34,16 @@ pub(crate) fn has_one(pid: Pid, pidfd: BorrowedFd<'_>) -> bool {
         if is_listening { listeners.push(name) } else { others.push(name) }
     }
     others.iter().any(|other| listeners.iter().any(|listener| is_accepted(other, listener)))
+}
+
+/// Whether one of its fds is a socket that listens; `None` where the kernel does not let us look.
+pub(crate) fn is_listener(pidfd: BorrowedFd<'_>, number: i32) -> Option<bool> {
+    match pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()) {
+        Ok(socket) => Some(sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false)),
+        // It is closed.
+        Err(Errno::BADF) => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// The numbers of its fds that are sockets.

@@ -16,6 +16,7 @@ mod doors;
 pub mod environment;
 pub mod events;
 mod evidence;
+mod expectation;
 mod family;
 mod figures;
 mod files;

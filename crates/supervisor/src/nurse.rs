@@ -13,7 +13,7 @@
 //! (`first_fork.rs`; looks, where it may not be traced), and that one is judged.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -22,6 +22,7 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::children::{Kill, Pid, signal};
 use crate::connections;
+use crate::expectation;
 use crate::family::{self, Ended};
 use crate::idleness::is_standing;
 use crate::nest;
@@ -36,7 +37,7 @@ use crate::workers::Worker;
 
 /// So long after a death it is looked for the one who takes the dead one's place.
 const SUCCESSION: Duration = Duration::from_secs(60);
-/// Where the kernel does not say what a process does, it is taken for ready after so long.
+/// Where it is not to be seen what a process waits for, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
 /// So long a manager is looked at in any case: between a death and a birth it seems to be whole.
 const ACQUAINTANCE: Duration = Duration::from_secs(1);
@@ -180,11 +181,13 @@ fn see_who_is_ready(shell: &mut Shell, id: WorkerId) -> bool {
     for (pid, child) in nursery.children.iter_mut().filter(|(_, child)| !child.is_ready) {
         let Some(pid) = Pid::told(*pid) else { continue };
         let age = now.since(child.since);
-        child.is_ready = match procfs.syscall(pid) {
-            Some(syscall) if is_waiting(syscall) => true,
-            Some(_) if connections::has_one(pid, child.pidfd.as_fd()) => true,
+        let pidfd = child.pidfd.as_fd();
+        let syscall = procfs.syscall(pid);
+        child.is_ready = match syscall.and_then(|syscall| is_waiting(pid, pidfd, syscall)) {
+            Some(true) => true,
+            Some(false) if connections::has_one(pid, pidfd) => true,
             // Whatever it does, it has long lived.
-            Some(_) => nursery.stage == Stage::Free && age >= timeout,
+            Some(false) => nursery.stage == Stage::Free && age >= timeout,
             None => age >= BLIND,
         };
         is_news |= child.is_ready;
@@ -195,11 +198,14 @@ fn see_who_is_ready(shell: &mut Shell, id: WorkerId) -> bool {
     is_news
 }
 
-/// For a request, or for the lock behind which others wait for one.
-fn is_waiting(syscall: Syscall) -> bool {
+/// Whether it waits for a request; `None` where that is not to be seen: of a lock, too, behind which others may wait for one, or
+/// for their turn to load something.
+fn is_waiting(pid: Pid, pidfd: BorrowedFd<'_>, syscall: Syscall) -> Option<bool> {
     const LOCKING: [i64; 3] = [libc::SYS_flock, libc::SYS_semop, libc::SYS_semtimedop];
-    let is_locking = matches!(syscall, Syscall::Blocked { number, .. } if LOCKING.contains(&number));
-    syscall.is_waiting() || is_locking
+    match syscall {
+        Syscall::Blocked { number, .. } if LOCKING.contains(&number) => None,
+        _ => expectation::is_of_a_visitor(pid, pidfd, syscall),
+    }
 }
 
 fn ready_timeout(shell: &Shell, id: WorkerId) -> Duration {

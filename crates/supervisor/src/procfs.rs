@@ -32,6 +32,8 @@ pub enum Syscall {
         number: i64,
         /// The call's first argument, mostly an fd.
         first_arg: u64,
+        /// Its second one.
+        second_arg: u64,
     },
 }
 
@@ -198,7 +200,7 @@ impl Procfs {
     pub fn place(&mut self, pid: Pid) -> Option<String> {
         let mut words = match self.syscall(pid)? {
             Syscall::Running => "the worker runs".to_owned(),
-            Syscall::Blocked { number, first_arg } => match call_name(number) {
+            Syscall::Blocked { number, first_arg, .. } => match call_name(number) {
                 Some((name, true)) => format!("the worker waits in {name}(fd {first_arg})"),
                 Some((name, false)) => format!("the worker waits in {name}"),
                 None => format!("the worker waits in system call {number}"),
@@ -304,10 +306,10 @@ fn parse_syscall(text: &[u8]) -> Option<Syscall> {
     let number = first.parse().ok()?;
     // "-1 SP PC": blocked, but in no system call.
     if number < 0 {
-        return Some(Syscall::Blocked { number: -1, first_arg: 0 });
+        return Some(Syscall::Blocked { number: -1, first_arg: 0, second_arg: 0 });
     }
-    let first_arg = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-    Some(Syscall::Blocked { number, first_arg })
+    let mut args = words.map_while(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    Some(Syscall::Blocked { number, first_arg: args.next()?, second_arg: args.next()? })
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {
@@ -396,7 +398,7 @@ mod tests {
         assert!(!procfs.syscall(pid_of(&selecting)).is_some_and(Syscall::is_accepting));
         end(selecting);
         let reading = perl("", "sysread(STDIN, $x, 1)");
-        let in_read = |call| matches!(call, Syscall::Blocked { number, first_arg: 0 } if number == libc::SYS_read);
+        let in_read = |call| matches!(call, Syscall::Blocked { number, first_arg: 0, .. } if number == libc::SYS_read);
         assert!(blocked(&mut procfs, pid_of(&reading), in_read));
         assert!(!procfs.syscall(pid_of(&reading)).is_some_and(Syscall::is_waiting));
         end(reading);
@@ -476,8 +478,12 @@ mod tests {
         }
         assert_eq!(parse_syscall(b"\xff\xfe"), None);
         assert_eq!(parse_syscall(b"running\n"), Some(Syscall::Running));
-        assert_eq!(parse_syscall(b"-1 0x7f 0x7e\n"), Some(Syscall::Blocked { number: -1, first_arg: 0 }));
-        assert_eq!(parse_syscall(b"288 0x4 0x0\n"), Some(Syscall::Blocked { number: 288, first_arg: 4 }));
+        assert_eq!(
+            parse_syscall(b"-1 0x7f 0x7e\n"),
+            Some(Syscall::Blocked { number: -1, first_arg: 0, second_arg: 0 })
+        );
+        let accept = Syscall::Blocked { number: 288, first_arg: 4, second_arg: 0x7f };
+        assert_eq!(parse_syscall(b"288 0x4 0x7f 0x0\n"), Some(accept));
         assert_eq!(number_of(b"rchar: 1\nwchar: -2\n", b"wchar:"), None);
         assert_eq!(number_of(b"xwchar: 1\n", b"wchar:"), None);
         assert_eq!(stat_field(b"1 (a) S", 22), None);
