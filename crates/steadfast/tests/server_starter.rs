@@ -15,6 +15,7 @@ use support::conditions::{is_soon, tail};
 use support::daemon::{Config, Daemon, Pool, SOON, steadfast};
 use support::http::Ask;
 use support::loopback;
+use support::proc;
 use support::scene::Scene;
 
 /// A release that says its number, a bit later. Its workers note that they have loaded it.
@@ -64,11 +65,14 @@ fn start(scene: &Scene, address: SocketAddr) -> Daemon {
 
 /// Whether the only manager has five workers, and all have loaded the application.
 fn have_loaded(scene: &Scene, daemon: &Daemon) -> bool {
-    let &[manager] = daemon.workers("site").as_slice() else { return false };
-    let children = fs::read_to_string(format!("/proc/{manager}/task/{manager}/children")).unwrap_or_default();
+    count_loaded(scene, daemon) == 5
+}
+
+/// How many workers of the only manager have loaded the application.
+fn count_loaded(scene: &Scene, daemon: &Daemon) -> usize {
     let loaded = fs::read_to_string(scene.join("loaded")).expect("it is there");
     let loaded: BTreeSet<&str> = loaded.lines().collect();
-    children.split_whitespace().filter(|child| loaded.contains(child)).count() == 5
+    children(daemon).iter().filter(|child| loaded.contains(child.to_string().as_str())).count()
 }
 
 /// Visitors without a pause: what they were told, and who was not.
@@ -220,8 +224,7 @@ fn children(daemon: &Daemon) -> Vec<u32> {
 }
 
 fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a process");
-    rustix::process::kill_process(pid, Signal::KILL).expect("it lives");
+    proc::kill(pid, Signal::KILL).expect("it lives");
 }
 
 /// Starts noted by the hollow release's workers.
@@ -383,5 +386,88 @@ fn workers_that_wait_for_their_database_and_die_make_their_manager_rest_too() {
     daemon.wait_event("breaker-opened", Duration::from_secs(30));
     let begun = starts(&scene);
     assert!((3..=16).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}
+
+/// The operator sees that it stands still, and helps it.
+#[test]
+fn a_manager_that_somebody_continues_does_not_cycle() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, address);
+    release(&scene, &hollow(&scene));
+    kill(children(&daemon)[0]);
+    daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    let manager = daemon.workers("site")[0];
+    let before = starts(&scene);
+    let mut sent = 0;
+    let help = || {
+        if proc::state(manager) == Some('T') {
+            sent += 1;
+            proc::kill(manager, Signal::CONT).expect("it lives");
+        }
+        starts(&scene) >= before + 5
+    };
+    assert!(is_soon(help), "{}", tail(&mut daemon));
+    assert!(is_soon(|| proc::state(manager) == Some('T')), "{}", tail(&mut daemon));
+    // It may come as far as to start somebody before it is stopped again.
+    let after = starts(&scene);
+    assert!(after <= before + 5 + 2 * sent, "{before}, {sent} times SIGCONT, then {after}\n{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}
+
+/// A manager that has its children reaped by the kernel, and starts others when it sees that some are gone.
+const CARELESS: &str = r#"#!/usr/bin/perl
+use Socket;
+$SIG{CHLD} = 'IGNORE';
+$SIG{QUIT} = sub { kill TERM => @children; exit };
+open $listener, '+<&=', $ENV{SERVER_STARTER_PORT} =~ /=(\d+)/ or die $!;
+while (1) {
+    @children = grep { kill 0, $_ } @children;
+    while (@children < 3) {
+        if (my $child = fork) { push @children, $child; next }
+        $SIG{QUIT} = 'DEFAULT';
+        do 'SITE' or die 'no site';
+    }
+    select undef, undef, undef, 0.002;
+}
+"#;
+const CARELESS_SITE: &str = r#"
+open my $f, '>>', 'LOADED'; syswrite $f, "$$\n"; close $f;
+while (accept my $visitor, $listener) {
+    sysread $visitor, my $head, 4096;
+    syswrite $visitor, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok";
+}
+1;
+"#;
+
+/// Of whom it has started nothing is left to be seen, not even how it ended.
+#[test]
+fn a_manager_whose_dead_workers_vanish_rests_too() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let site = scene.join("site.pl").display().to_string();
+    let program = scene.program("careless", &CARELESS.replace("SITE", &site));
+    let _ = scene.shared_file("starts");
+    let loaded = scene.shared_file("loaded").display().to_string();
+    scene.write("site.pl", &CARELESS_SITE.replace("LOADED", &loaded));
+    let config = Pool::new("site", &[program.to_str().expect("text")])
+        .listen(&format!("http://{address}"))
+        .workers("1")
+        .key("pass", "\"server-starter\"")
+        .key("verify", "{ request = \"GET /\", expect = { body = \"ok\" } }");
+    let mut daemon = Config::new(&[config]).start(&scene);
+    daemon.wait_serving("site");
+    assert!(is_soon(|| count_loaded(&scene, &daemon) == 3), "{}", tail(&mut daemon));
+    scene.write("site.pl", &hollow(&scene));
+    kill(children(&daemon)[0]);
+    daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    let begun = starts(&scene);
+    // As long as it is free, only those are known to have died whom a look has met alive.
+    assert!((3..=64).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    // A trial does not cycle either.
+    let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
+    assert_eq!(said.code, 1, "{said:?}\n{}", tail(&mut daemon));
+    assert!(starts(&scene) <= begun + 4, "{begun}, then {}\n{}", starts(&scene), tail(&mut daemon));
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }

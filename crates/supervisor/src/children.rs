@@ -92,15 +92,26 @@ pub enum Found {
     Dead(Pid),
     /// A process that we trace, and that stands still.
     Stopped(Pid),
+    /// A child that was sent SIGCONT while it stood still.
+    Continued(Pid),
 }
 
-/// Any child that has ended, left unreaped, or a traced process that stands still; `None` when there is none, or no child
-/// at all.
-pub fn next_dead() -> io::Result<Option<Found>> {
-    Ok(sys::wait_any()?.and_then(|(pid, is_stopped)| {
+/// Any child that has ended, left unreaped, a traced process that stands still, or a child that goes on; `None` when there is
+/// none, or no child at all.
+pub fn next_news() -> io::Result<Option<Found>> {
+    Ok(sys::wait_any()?.and_then(|(pid, code)| {
         let pid = Pid::new(pid)?;
-        Some(if is_stopped { Found::Stopped(pid) } else { Found::Dead(pid) })
+        Some(match code {
+            libc::CLD_TRAPPED | libc::CLD_STOPPED => Found::Stopped(pid),
+            libc::CLD_CONTINUED => Found::Continued(pid),
+            _ => Found::Dead(pid),
+        })
     }))
+}
+
+/// That it goes on is told once.
+pub(crate) fn take_continuation(pid: Pid) {
+    let _gone_already = process::waitid(WaitId::Pid(pid.raw()), WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG);
 }
 
 /// Why a traced process stands still: a signal, and above its 8 bits an event (ptrace(2)). It is told once.
@@ -110,7 +121,7 @@ pub(crate) fn take_stop(pid: Pid) -> Option<i32> {
     status.trapping_signal().or_else(|| status.stopping_signal())
 }
 
-/// How a child that `next_dead` found has ended; it stays unreaped.
+/// How a child that `next_news` found has ended; it stays unreaped.
 pub fn ended_pid(pid: Pid) -> io::Result<Option<Ended>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     Ok(process::waitid(WaitId::Pid(pid.raw()), options)?.as_ref().map(Ended::from_status))
@@ -121,7 +132,7 @@ pub fn is_of_our_session(pid: Pid) -> bool {
     sys::session(None).is_ok_and(|ours| sys::session(Some(pid.get())).is_ok_and(|theirs| theirs == ours))
 }
 
-/// Reaps a child that `next_dead` found.
+/// Reaps a child that `next_news` found.
 pub fn reap_pid(pid: Pid) -> io::Result<Option<Ended>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     Ok(process::waitid(WaitId::Pid(pid.raw()), options)?.as_ref().map(Ended::from_status))

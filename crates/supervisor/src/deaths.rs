@@ -9,7 +9,8 @@ use steadfast_policy::ids::{PoolId, WorkerId, ZygoteId};
 
 use crate::asking;
 use crate::children::{
-    Ended, Found, Kill, Pid, ended, ended_pid, is_of_our_session, next_dead, reap, reap_pid, signal_group,
+    Ended, Found, Kill, Pid, ended, ended_pid, is_of_our_session, next_news, reap, reap_pid, signal_group,
+    take_continuation,
 };
 use crate::containment;
 use crate::evidence;
@@ -17,6 +18,7 @@ use crate::first_fork;
 use crate::forks;
 use crate::front::private::Private;
 use crate::front::{process, tell};
+use crate::nurse;
 use crate::output::last_lines;
 use crate::relay;
 use crate::shell::{Corpse, Shell};
@@ -175,8 +177,12 @@ fn asked_by(shell: &Shell, pid: Pid) -> Option<WorkerId> {
 /// SIGCHLD: reaps strangers, which became ours because their parents died. Workers are left to their pidfds.
 pub(crate) fn strangers(shell: &mut Shell) -> bool {
     for _ in 0..STRANGERS {
-        match next_dead() {
+        match next_news() {
             Ok(Some(Found::Stopped(pid))) => first_fork::stopped(shell, pid),
+            Ok(Some(Found::Continued(pid))) => {
+                take_continuation(pid);
+                nurse::continued(shell, pid);
+            }
             Ok(Some(Found::Dead(pid))) if let Some(number) = shell.front.by_pid(pid) => process::died(shell, number),
             Ok(Some(Found::Dead(pid))) => match shell.workers.by_pid(pid) {
                 // The kernel shows the first dead child until it is reaped: the worker first, then the others.

@@ -14,6 +14,7 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::children::{Kill, Pid, signal, take_stop};
 use crate::nest;
+use crate::nurse;
 use crate::shell::Shell;
 use crate::sys::{self, Traced};
 use crate::timers::Timer;
@@ -51,7 +52,7 @@ pub(crate) fn stopped(shell: &mut Shell, pid: Pid) {
     let id = worker.id;
     let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
     sys::trace_on(pid.get(), Traced::Detach);
-    nest::hold(shell, id);
+    nurse::forked(shell, id);
 }
 
 /// How a process goes on that stands still for another reason than a fork: with its signal, or it stays as it is when a

@@ -14,7 +14,6 @@
 //! (By itself it loses what it has just accepted when its manager's HUP comes in that moment.) The manager goes on when all have
 //! gone, and gets its QUIT before.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -109,9 +108,9 @@ fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
         (true, false) => {
             // Whoever was started until it stood still is one of them.
             if worker.brood.is_empty() {
-                readiness::seen(shell, id);
                 hear(shell, id, &workers);
             }
+            readiness::seen(shell, id);
             // On a busy machine a helper becomes one late.
             again(shell, id, BUSY);
         }
@@ -121,11 +120,19 @@ fn look_at_trial(shell: &mut Shell, id: WorkerId, pid: Pid) {
 /// It has started somebody, and was sent SIGSTOP. In a moment it is seen whether that is a worker.
 pub(crate) fn hold(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get_mut(id) else { return };
-    worker.held = Some(BTreeMap::new());
+    worker.held.get_or_insert_default();
     if let Some(nursery) = &mut worker.nursery {
         nursery.look_into();
     }
     again(shell, id, TRIAL);
+}
+
+/// Whom it has started has not begun yet: its death is heard even where the kernel reaps it (SIGCHLD is ignored).
+pub(crate) fn hear_first(shell: &mut Shell, id: WorkerId) {
+    let pid = shell.workers.get(id).filter(|worker| worker.trial.is_some()).map(|worker| worker.pid);
+    if let Some(workers) = pid.and_then(workers) {
+        hear(shell, id, &workers);
+    }
 }
 
 /// Whom it has started is no worker: it goes on until it starts somebody else.
@@ -155,12 +162,16 @@ fn hear(shell: &mut Shell, id: WorkerId, workers: &[u32]) {
 /// One of them has died, or more.
 pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get_mut(id) else { return };
-    let was_empty = worker.brood.is_empty();
+    let heard = worker.brood.len();
     worker.brood.retain(|child| !has_ended(child));
-    if was_empty || !worker.brood.is_empty() {
+    if heard == 0 || !worker.brood.is_empty() {
         return;
     }
-    let gone = workers(worker.pid).map_or(0, |workers| workers.len());
+    let gone = match (workers(worker.pid), children(worker.pid)) {
+        // Nobody is left at all: the kernel has reaped them.
+        (Some(_), Some(children)) if children.is_empty() => heard,
+        (workers, _) => workers.map_or(0, |workers| workers.len()),
+    };
     if gone == 0 {
         return let_go(shell, id);
     }

@@ -107,6 +107,26 @@ pub(crate) fn resume(shell: &mut Shell, id: WorkerId) {
     }
 }
 
+/// It was sent SIGCONT: by us, or by somebody else, whose word it is to start one more.
+pub(crate) fn continued(shell: &mut Shell, pid: Pid) {
+    let Some(id) = shell.workers.by_pid(pid).filter(|_| !is_standing(pid)) else { return };
+    match nursery(shell, id).map(|nursery| nursery.stage) {
+        Some(Stage::Resting) => try_one(shell, id),
+        Some(Stage::Judged) => still(shell, id),
+        Some(Stage::Free | Stage::Trying) | None => {}
+    }
+}
+
+/// It has started somebody, and does not go on before it has been sent SIGSTOP.
+pub(crate) fn forked(shell: &mut Shell, id: WorkerId) {
+    nest::hold(shell, id);
+    // Who dies and is reaped by the kernel is not to be seen later.
+    match nursery(shell, id) {
+        Some(_) => take_in(shell, id),
+        None => nest::hear_first(shell, id),
+    }
+}
+
 /// It is to leave: it is watched no more. It goes on standing still, if it does.
 pub(crate) fn forget(shell: &mut Shell, id: WorkerId) {
     if let Some(worker) = shell.workers.get_mut(id) {
@@ -219,11 +239,15 @@ fn stop(shell: &mut Shell, id: WorkerId) {
     if let Some(nursery) = nursery(shell, id) {
         nursery.look_into();
     }
+    still(shell, id);
+    again(shell, id, SOON);
+}
+
+fn still(shell: &mut Shell, id: WorkerId) {
     if let Some(worker) = shell.workers.get_mut(id) {
         worker.held.get_or_insert_default();
         let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
     }
-    again(shell, id, SOON);
 }
 
 /// Where it may not be traced: it is stopped as soon as it is seen to have started somebody.
@@ -243,7 +267,8 @@ fn judge(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get(id) else { return };
     let manager = worker.pid;
     if !is_standing(manager) {
-        return again(shell, id, SOON);
+        let looks = nursery(shell, id).map_or(0, |nursery| nursery.looks);
+        return again(shell, id, interval(looks));
     }
     take_in(shell, id);
     let dead = newly_dead(shell, id, manager);
@@ -260,10 +285,12 @@ fn judge(shell: &mut Shell, id: WorkerId) {
         }
     }
     let looks = nursery.looks;
-    match (is_expected, dead.is_empty()) {
+    // Nothing is left of the dead where the kernel reaps them (SIGCHLD is ignored).
+    let has_failed = !dead.is_empty() || (nursery.is_tried && nursery.early > 0);
+    match (is_expected, has_failed) {
         (true, _) => again(shell, id, interval(looks)),
-        (false, true) => try_one(shell, id),
-        (false, false) => fail(shell, id, dead),
+        (false, false) => try_one(shell, id),
+        (false, true) => fail(shell, id, dead),
     }
 }
 
@@ -307,7 +334,7 @@ fn set_free(shell: &mut Shell, id: WorkerId) {
     let now = shell.now;
     nest::release(shell, id);
     if let Some(nursery) = nursery(shell, id) {
-        nursery.stage = Stage::Free;
+        (nursery.stage, nursery.is_tried) = (Stage::Free, false);
         // Those that are missing come now.
         (nursery.early, nursery.looks, nursery.bereaved) = (0, 0, Some(now));
     }
@@ -317,8 +344,8 @@ fn set_free(shell: &mut Shell, id: WorkerId) {
 /// It goes on until it has started somebody.
 fn try_one(shell: &mut Shell, id: WorkerId) {
     if let Some(nursery) = nursery(shell, id) {
-        nursery.stage = Stage::Trying;
-        nursery.looks = 0;
+        (nursery.stage, nursery.is_tried) = (Stage::Trying, true);
+        (nursery.early, nursery.looks) = (0, 0);
     }
     let is_traced = shell.workers.get_mut(id).is_some_and(Worker::trace);
     nest::release(shell, id);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use steadfast_policy::time::Instant;
 
+use crate::family::has_executed;
+
 /// So many deaths in a row are looked into.
 const PATIENCE: u32 = 2;
 /// … or so many, after others were nothing.
@@ -28,6 +30,8 @@ pub(crate) struct Nursery {
     pub(crate) looks: u32,
     /// Deaths in a row of those that nobody had seen ready.
     pub(crate) early: u32,
+    /// It was let go on for one, and has not been acquitted since.
+    pub(crate) is_tried: bool,
     /// So many of them are looked into.
     patience: u32,
     /// When there was nothing in it, last.
@@ -72,6 +76,7 @@ impl Nursery {
             bereaved: None,
             looks: 0,
             early: 0,
+            is_tried: false,
             patience: PATIENCE,
             acquitted: None,
             believed: 0,
@@ -104,9 +109,10 @@ impl Nursery {
     pub(crate) fn bury(&mut self, now: Instant) -> usize {
         let before = self.children.len();
         let mut early = 0;
-        self.children.retain(|_, child| {
+        self.children.retain(|pid, child| {
             let has_ended = has_ended(&child.pidfd);
-            early += u32::from(has_ended && !child.is_ready);
+            let is_early = has_ended && !child.is_ready && has_executed(*pid) != Some(true);
+            early += u32::from(is_early);
             !has_ended
         });
         self.early += early;

@@ -20,7 +20,7 @@ pub enum Sig {
     Usr1,
     /// SIGUSR2.
     Usr2,
-    /// SIGCHLD: some child has ended. It coalesces completely, so it means "look", never "one".
+    /// SIGCHLD: some child has ended, or goes on. It coalesces completely, so it means "look", never "one".
     Child,
 }
 

@@ -150,7 +150,7 @@ const EXEC_TIMEOUT: Duration = Duration::from_secs(5);
 /// Starts a worker. Main thread only: PDEATHSIG fires when the thread that forked ends, not the process.
 ///
 /// When it returns `Ok`, exec has succeeded. It waits for that, typically less than a millisecond and at most 5 s;
-/// then the child is killed, and left for `next_dead` to find.
+/// then the child is killed, and left for `next_news` to find.
 pub fn spawn(spec: &WorkerSpec<'_>) -> Result<Spawned, SpawnError> {
     let failed = |step: Step| move |error: io::Error| SpawnError::new(step, errno_of(&error), spec.program);
     let ends = Ends::new(spec).map_err(failed(Step::Pipe))?;

@@ -105,11 +105,11 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// waitid(P_ALL, WEXITED | WNOHANG | WNOWAIT): the pid of an ended child that stays unreaped, and false; or of a traced
-/// process that stands still, which is told whatever one asks for (wait_task_stopped), and true.
-pub(crate) fn wait_any() -> io::Result<Option<(i32, bool)>> {
+/// waitid(P_ALL, WEXITED | WCONTINUED | WNOHANG | WNOWAIT): the pid and the `si_code` of an ended child that stays unreaped, of
+/// one that was continued, or of a traced process that stands still, which is told whatever one asks for (wait_task_stopped).
+pub(crate) fn wait_any() -> io::Result<Option<(i32, i32)>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let options = libc::WEXITED | libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: `info` is writable and as large as the kernel's siginfo_t.
     let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) };
     if result < 0 {
@@ -120,7 +120,7 @@ pub(crate) fn wait_any() -> io::Result<Option<(i32, bool)>> {
     let info = unsafe { info.assume_init() };
     // SAFETY: after waitid the record has the SIGCHLD layout, or is all zeros, and then the pid is 0.
     let pid = unsafe { info.si_pid() };
-    Ok((pid > 0).then_some((pid, info.si_code == libc::CLD_TRAPPED || info.si_code == libc::CLD_STOPPED)))
+    Ok((pid > 0).then_some((pid, info.si_code)))
 }
 
 /// How a traced process goes on.
