@@ -416,15 +416,16 @@ fn a_manager_that_somebody_continues_does_not_cycle() {
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
 
-/// A manager that has its children reaped by the kernel, and starts others when it sees that some are gone.
+/// A manager that has its children reaped by the kernel, starts others when it sees that some are gone, and asks a program
+/// before it leaves.
 const CARELESS: &str = r#"#!/usr/bin/perl
 use Socket;
 $SIG{CHLD} = 'IGNORE';
-$SIG{QUIT} = sub { kill TERM => @children; exit };
+$SIG{QUIT} = sub { kill TERM => @children; system 'true'; exit };
 open $listener, '+<&=', $ENV{SERVER_STARTER_PORT} =~ /=(\d+)/ or die $!;
 while (1) {
     @children = grep { kill 0, $_ } @children;
-    while (@children < 3) {
+    while (@children < -s 'count') {
         if (my $child = fork) { push @children, $child; next }
         $SIG{QUIT} = 'DEFAULT';
         do 'SITE' or die 'no site';
@@ -441,25 +442,32 @@ while (accept my $visitor, $listener) {
 1;
 "#;
 
-/// Of whom it has started nothing is left to be seen, not even how it ended.
-#[test]
-fn a_manager_whose_dead_workers_vanish_rests_too() {
-    let scene = Scene::new();
+/// Serves with three workers, which have loaded a good site, and then there is a hollow one.
+fn careless(scene: &Scene) -> Daemon {
     let address = loopback::address();
     let site = scene.join("site.pl").display().to_string();
     let program = scene.program("careless", &CARELESS.replace("SITE", &site));
     let _ = scene.shared_file("starts");
+    scene.write("count", "III");
     let loaded = scene.shared_file("loaded").display().to_string();
     scene.write("site.pl", &CARELESS_SITE.replace("LOADED", &loaded));
-    let config = Pool::new("site", &[program.to_str().expect("text")])
+    let pool = Pool::new("site", &[program.to_str().expect("text")])
         .listen(&format!("http://{address}"))
         .workers("1")
         .key("pass", "\"server-starter\"")
         .key("verify", "{ request = \"GET /\", expect = { body = \"ok\" } }");
-    let mut daemon = Config::new(&[config]).start(&scene);
+    let mut daemon = Config::new(&[pool]).start(scene);
     daemon.wait_serving("site");
-    assert!(is_soon(|| count_loaded(&scene, &daemon) == 3), "{}", tail(&mut daemon));
-    scene.write("site.pl", &hollow(&scene));
+    assert!(is_soon(|| count_loaded(scene, &daemon) == 3), "{}", tail(&mut daemon));
+    scene.write("site.pl", &hollow(scene));
+    daemon
+}
+
+/// Of whom it has started nothing is left to be seen, not even how it ended.
+#[test]
+fn a_manager_whose_dead_workers_vanish_rests_too() {
+    let scene = Scene::new();
+    let mut daemon = careless(&scene);
     kill(children(&daemon)[0]);
     daemon.wait_event("breaker-opened", Duration::from_secs(30));
     let begun = starts(&scene);
@@ -470,4 +478,20 @@ fn a_manager_whose_dead_workers_vanish_rests_too() {
     assert_eq!(said.code, 1, "{said:?}\n{}", tail(&mut daemon));
     assert!(starts(&scene) <= begun + 4, "{begun}, then {}\n{}", starts(&scene), tail(&mut daemon));
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}
+
+/// It is let go on for one, and wants none any more: it is traced until it starts somebody, and the first is whom it asks when it
+/// is to leave.
+#[test]
+fn a_manager_that_starts_a_program_when_it_leaves_is_not_stopped_by_that() {
+    let scene = Scene::new();
+    let mut daemon = careless(&scene);
+    kill(children(&daemon)[0]);
+    daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    scene.write("count", "II");
+    let manager = daemon.workers("site")[0];
+    assert_eq!(daemon.verb(&["breaker", "site", "reset"]).code, 0);
+    assert!(is_soon(|| proc::state(manager) == Some('S')), "{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+    assert!(!daemon.event_names().iter().any(|name| name == "worker-killed"), "{}", tail(&mut daemon));
 }

@@ -18,7 +18,7 @@ use crate::nurse;
 use crate::shell::Shell;
 use crate::sys::{self, Traced};
 use crate::timers::Timer;
-use crate::workers::Worker;
+use crate::workers::{Leave, Worker};
 
 /// A fork, as waitid(2) tells it (ptrace(2), "PTRACE_EVENT stops").
 const FORKED: i32 = libc::SIGTRAP | (libc::PTRACE_EVENT_FORK << 8);
@@ -50,6 +50,10 @@ pub(crate) fn stopped(shell: &mut Shell, pid: Pid) {
     }
     worker.is_traced = false;
     let id = worker.id;
+    // Whoever has been sent its last signal is let go: it may ask a program before it leaves.
+    if worker.leave == Leave::Drained {
+        return sys::trace_on(pid.get(), Traced::Detach);
+    }
     let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
     sys::trace_on(pid.get(), Traced::Detach);
     nurse::forked(shell, id);
