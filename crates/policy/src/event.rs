@@ -305,7 +305,7 @@ pub enum Event {
         /// So many others of its own live, and can take requests.
         living: u32,
     },
-    /// It is a manager, and goes on: whom it has started since it was let can take a request.
+    /// It is a manager, and goes on: whom it has started since it was let can take a request, or it wants nobody.
     ChildReady {
         /// The manager.
         worker: WorkerId,

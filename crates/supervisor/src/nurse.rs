@@ -10,7 +10,7 @@
 //! `ready-timeout`; who becomes ready acquits the manager, and so does one that ended with 0 and had written something: under
 //! full load a short life is hardly seen. (The next time it takes twice as many deaths.) One that died otherwise is told the
 //! policy. *Resting*: it stands still until the policy lets it go on. *Trying*: it goes on until it has started one worker
-//! (`first_fork.rs`; looks, where it may not be traced), and that one is judged.
+//! (`first_fork.rs`; looks, where it may not be traced), and that one is judged; or for a minute, when it starts nobody.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,7 +26,7 @@ use crate::expectation;
 use crate::family::{self, Ended};
 use crate::idleness::is_standing;
 use crate::nest;
-use crate::nursery::{Child, Nursery, Stage};
+use crate::nursery::{Child, Nursery, SUCCESSION, Stage};
 use crate::poller::{Interest, Token};
 use crate::procfs::Syscall;
 use crate::readiness::interval;
@@ -35,8 +35,6 @@ use crate::timers::Timer;
 use crate::voice::Word;
 use crate::workers::Worker;
 
-/// So long after a death it is looked for the one who takes the dead one's place.
-const SUCCESSION: Duration = Duration::from_secs(60);
 /// Where it is not to be seen what a process waits for, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
 /// So long a manager is looked at in any case: between a death and a birth it seems to be whole.
@@ -250,14 +248,18 @@ fn still(shell: &mut Shell, id: WorkerId) {
     }
 }
 
-/// Where it may not be traced: it is stopped as soon as it is seen to have started somebody.
+/// Where it may not be traced: it is stopped as soon as it is seen to have started somebody. Whoever starts nobody wants nobody.
 fn look_for_a_birth(shell: &mut Shell, id: WorkerId) {
     take_in(shell, id);
+    let (now, is_traced) = (shell.now, shell.workers.get(id).is_some_and(|worker| worker.is_traced));
     let Some(nursery) = nursery(shell, id) else { return };
+    if nursery.is_content(now) {
+        return acquit(shell, id);
+    }
     if nursery.are_all_ready() {
         // For a second each millisecond, for they die soon; then it is in no hurry itself.
         let wait = if nursery.looks < 1000 { nest::FIRST } else { pace(nursery.looks) };
-        return again(shell, id, wait);
+        return again(shell, id, if is_traced { SUCCESSION } else { wait });
     }
     stop(shell, id);
 }
@@ -286,7 +288,7 @@ fn judge(shell: &mut Shell, id: WorkerId) {
     }
     let looks = nursery.looks;
     // Nothing is left of the dead where the kernel reaps them (SIGCHLD is ignored).
-    let has_failed = !dead.is_empty() || (nursery.is_tried && nursery.early > 0);
+    let has_failed = !dead.is_empty() || (nursery.tried.is_some() && nursery.early > 0);
     match (is_expected, has_failed) {
         (true, _) => again(shell, id, interval(looks)),
         (false, false) => try_one(shell, id),
@@ -334,7 +336,7 @@ fn set_free(shell: &mut Shell, id: WorkerId) {
     let now = shell.now;
     nest::release(shell, id);
     if let Some(nursery) = nursery(shell, id) {
-        (nursery.stage, nursery.is_tried) = (Stage::Free, false);
+        (nursery.stage, nursery.tried) = (Stage::Free, None);
         // Those that are missing come now.
         (nursery.early, nursery.looks, nursery.bereaved) = (0, 0, Some(now));
     }
@@ -343,15 +345,14 @@ fn set_free(shell: &mut Shell, id: WorkerId) {
 
 /// It goes on until it has started somebody.
 fn try_one(shell: &mut Shell, id: WorkerId) {
+    let now = shell.now;
     if let Some(nursery) = nursery(shell, id) {
-        (nursery.stage, nursery.is_tried) = (Stage::Trying, true);
+        (nursery.stage, nursery.tried) = (Stage::Trying, Some(now));
         (nursery.early, nursery.looks) = (0, 0);
     }
     let is_traced = shell.workers.get_mut(id).is_some_and(Worker::trace);
     nest::release(shell, id);
-    if !is_traced {
-        again(shell, id, nest::FIRST);
-    }
+    again(shell, id, if is_traced { SUCCESSION } else { nest::FIRST });
 }
 
 /// Whom it has started has died before it could take a request.

@@ -9,6 +9,8 @@ use steadfast_policy::time::Instant;
 
 use crate::family::has_executed;
 
+/// So long after a death it is looked for the one who takes the dead one's place.
+pub(crate) const SUCCESSION: Duration = Duration::from_secs(60);
 /// So many deaths in a row are looked into.
 const PATIENCE: u32 = 2;
 /// … or so many, after others were nothing.
@@ -30,8 +32,8 @@ pub(crate) struct Nursery {
     pub(crate) looks: u32,
     /// Deaths in a row of those that nobody had seen ready.
     pub(crate) early: u32,
-    /// It was let go on for one, and has not been acquitted since.
-    pub(crate) is_tried: bool,
+    /// When it was let go on for one, if it has not been acquitted since.
+    pub(crate) tried: Option<Instant>,
     /// So many of them are looked into.
     patience: u32,
     /// When there was nothing in it, last.
@@ -76,7 +78,7 @@ impl Nursery {
             bereaved: None,
             looks: 0,
             early: 0,
-            is_tried: false,
+            tried: None,
             patience: PATIENCE,
             acquitted: None,
             believed: 0,
@@ -103,6 +105,11 @@ impl Nursery {
     /// Nobody is expected to become ready.
     pub(crate) fn are_all_ready(&self) -> bool {
         self.children.values().all(|child| child.is_ready)
+    }
+
+    /// It was let go on for one, and has started nobody: it has as many as it wants.
+    pub(crate) fn is_content(&self, now: Instant) -> bool {
+        self.stage == Stage::Trying && self.are_all_ready() && self.tried.is_some_and(|at| now.since(at) >= SUCCESSION)
     }
 
     /// Forgets the dead; how many there were.
@@ -142,4 +149,20 @@ impl Nursery {
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut end = [PollFd::new(pidfd, PollFlags::IN)];
     poll(&mut end, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_starts_nobody_for_a_minute_wants_nobody() {
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let mut nursery = Nursery::new(at(0));
+        assert!(!nursery.is_content(at(100)), "it was not let go on");
+        (nursery.stage, nursery.tried) = (Stage::Trying, Some(at(10)));
+        assert!(!nursery.is_content(at(69)) && nursery.is_content(at(70)));
+        nursery.look_into();
+        assert!(!nursery.is_content(at(100)), "it has started somebody");
+    }
 }
