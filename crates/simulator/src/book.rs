@@ -27,6 +27,8 @@ pub(crate) struct Known {
     pub(crate) unverified: bool,
     /// A worker of its own has died since it was last let go on.
     pub(crate) bereaved: bool,
+    /// It stands still, and was told to go on then.
+    pub(crate) rests_until: Option<Nanos>,
     pub(crate) admitted: bool,
     pub(crate) served: u64,
     /// The first order to leave.
@@ -533,6 +535,7 @@ impl Known {
             verified: false,
             unverified: false,
             bereaved: false,
+            rests_until: None,
             admitted: false,
             served: 0,
             leaving: None,

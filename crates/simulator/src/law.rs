@@ -35,6 +35,7 @@ laws! {
     RepairRate "repair-rate" "Repairs in any 10 s are at most max + 2 + 10 * max(1, max/10) + served/20.",
     StartRate "start-rate" "A pool in which nothing serves is not started over and over.",
     ManagersRest "managers-rest" "A manager goes on only after a worker of its own has died, and not over and over.",
+    RestsEnd "rests-end" "A manager that rests is let go on when it was told, unless it is to leave.",
     PlannedBound "planned-bound" "Planned starts that are not ready yet are bounded, and the bound doubles as they become ready.",
     NoteRate "note-rate" "Lines about breaker and generations are at most 30 in any 60 s.",
     LastServing "last-serving" "A voluntary stop never takes the last serving worker.",

@@ -165,6 +165,7 @@ impl Laws {
 
     fn judge_resumption(&mut self, now: Nanos, w: usize) -> Result<(), Breach> {
         let known = &mut self.book.known[w];
+        known.rests_until = None;
         if !std::mem::take(&mut known.bereaved) {
             return breach(Law::ManagersRest, now, format!("Worker {} has lost nobody.", known.id));
         }
@@ -362,6 +363,12 @@ impl Laws {
             }
             Note::WorkerExited { place, class, weight, .. } => {
                 self.exits.push((place, class, weight.quarters()));
+                return Ok(());
+            }
+            Note::ManagerRests { place, wait, .. } => {
+                if let Some(w) = self.book.find(place.worker) {
+                    self.book.known[w].rests_until = Some(now + wait.as_nanos() as Nanos);
+                }
                 return Ok(());
             }
             Note::ZygoteExited { pool, generation, weight, .. } => {

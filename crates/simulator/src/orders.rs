@@ -38,6 +38,7 @@ impl World {
             }
             Command::ResumeManager { worker } => {
                 if let Some(w) = self.process(worker) {
+                    self.processes[w].rests = false;
                     self.agenda.add(self.now + 5 * MILLI, Happening::Judged(w));
                 }
             }
@@ -141,6 +142,7 @@ impl World {
             ending: None,
             stuck: false,
             said: false,
+            rests: false,
             job: None,
             jobs: 0,
             hung: false,

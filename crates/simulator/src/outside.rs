@@ -133,9 +133,14 @@ impl World {
     }
 
     fn tell_child_died(&mut self, w: usize) {
+        self.processes[w].rests = true;
+        self.inbox.push_back(self.child_died(w));
+    }
+
+    pub(crate) fn child_died(&self, w: usize) -> Event {
         let process = &self.processes[w];
         let living = self.sites[process.pool].children.1;
-        self.inbox.push_back(Event::ChildDied { worker: process.id, files: process.files, living });
+        Event::ChildDied { worker: process.id, files: process.files, living }
     }
 
     /// It has started somebody since it was let.

@@ -214,6 +214,7 @@ impl Watch {
             self.judge_fallback(now, book, pool, breaker.state)?;
             if woken {
                 self.judge_leaving(now, book, pool)?;
+                judge_rests(now, book, pool)?;
             }
             self.judge_pace(now, book, pool, breaker.state)?;
             if self.steps.is_multiple_of(16) {
@@ -398,4 +399,16 @@ impl Watch {
 /// Requests told as served since then (of the last minute at least).
 fn served_since(page: &Page, since: Nanos) -> u64 {
     page.served.iter().filter(|(at, _)| *at >= since).map(|(_, count)| count).sum()
+}
+
+/// Managers that rest are let go on in time.
+fn judge_rests(now: Nanos, book: &Book, pool: usize) -> Result<(), Breach> {
+    let rests = |w: &usize| book.known[*w].leaving.is_none() && book.known[*w].killed.is_none();
+    for &w in book.pages[pool].live.iter().filter(|w| rests(w)) {
+        let known = &book.known[w];
+        if known.rests_until.is_some_and(|until| until < now && book.patience(until, now) > SECOND + SLACK) {
+            return breach(Law::RestsEnd, now, format!("Worker {}.", known.id));
+        }
+    }
+    Ok(())
 }

@@ -66,6 +66,8 @@ pub(crate) struct Process {
     pub(crate) stuck: bool,
     /// It has said that it cannot go on.
     pub(crate) said: bool,
+    /// It is a manager, and stands still.
+    pub(crate) rests: bool,
     pub(crate) job: Option<Job>,
     pub(crate) jobs: u32,
     pub(crate) hung: bool,
@@ -326,6 +328,12 @@ impl World {
         self.tally.handovers += 1;
         if let Some(log) = &mut self.log {
             log.push(format!("{:>12.3} handed over", clock.as_nanos() as f64 / 1e9));
+        }
+        // The next driver finds those who stand still, and tells what it finds.
+        for w in (0..self.processes.len()).filter(|&w| self.processes[w].rests).collect::<Vec<_>>() {
+            if self.processes[w].life == Life::Up {
+                self.feed(self.child_died(w))?;
+            }
         }
         self.feed(Event::Woken)
     }
