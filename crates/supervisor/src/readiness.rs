@@ -1,20 +1,26 @@
 //! Sees when a worker can take a request: by its word, else by its main thread waiting in the kernel, or by a request in
-//! its hands. In queue mode, where each has a socket of its own: by the front's first connection, when it is accepted.
+//! its hands. Of a manager it is one of its workers who does so: it waits for their ends (Starlet), or in select before they have
+//! loaded (Starman). In queue mode, where each has a socket of its own: by the front's first connection, when it is accepted.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::process::{PidfdFlags, pidfd_open};
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 
+use crate::children::Pid;
 use crate::connections;
 use crate::evidence;
+use crate::family;
 use crate::front::diag::Waiting;
 use crate::nested;
+use crate::procfs::{Procfs, Syscall};
 use crate::relay;
 use crate::shell::Shell;
 use crate::timers::Timer;
 use crate::voice::Speaker;
+use crate::workers::Worker;
 
 /// Where the kernel refuses to say what a process does, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
@@ -26,6 +32,9 @@ const YOUNG_INTERVAL: Duration = Duration::from_millis(16);
 
 /// A start is seen to be over at most an eighth of its time too late: in queue mode it serves nobody before that.
 const LATE: u32 = 8;
+
+/// So many of a manager's workers are looked at: the first ones, which began first.
+const BROOD: usize = 4;
 
 /// The wait before the look number `looks`, from 0: 1, 2, 4 … 64 ms, then 64 ms each.
 pub(crate) fn interval(looks: u32) -> Duration {
@@ -59,6 +68,7 @@ pub(crate) fn connected(shell: &mut Shell, id: WorkerId) {
 
 /// A look.
 pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
+    let brood = brood(shell, id);
     let Some(worker) = shell.workers.get_mut(id) else {
         return;
     };
@@ -80,10 +90,13 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
         };
         return shell.timers.set(Timer::Probe(id), again);
     }
+    let later = now.after(wait(now.since(started), looks));
     let before = shell.procfs.io(pid);
     let again = match shell.procfs.syscall(pid) {
         // It may be its hello: who speaks is ready by its word only.
         Some(_) if has_said_something => now.after(interval(0)),
+        Some(_) if brood.iter().any(|child| serves(&mut shell.procfs, *child)) => return seen(shell, id),
+        Some(_) if !brood.is_empty() => later,
         Some(syscall) if syscall.is_waiting() => {
             seen(shell, id);
             return evidence::doubt(shell, id, before);
@@ -92,12 +105,28 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
             worker.was_in_hand = true;
             return seen(shell, id);
         }
-        Some(_) => now.after(wait(now.since(started), looks)),
+        Some(_) => later,
         // Gone, or not to be seen: a death is told by its pidfd long before this deadline.
         None if now.since(started) >= BLIND => return seen(shell, id),
         None => started.after(BLIND),
     };
     shell.timers.set(Timer::Probe(id), again);
+}
+
+/// The first of the workers that a manager has started; nobody of any other worker.
+fn brood(shell: &Shell, id: WorkerId) -> Vec<Pid> {
+    let managers =
+        |worker: &&Worker| shell.pools.get(worker.pool).is_some_and(|pool| pool.has_managers(worker.generation));
+    let Some(manager) = shell.workers.get(id).filter(managers) else { return Vec::new() };
+    let workers = family::workers(manager.pid).unwrap_or_default();
+    workers.into_iter().take(BROOD).filter_map(Pid::told).collect()
+}
+
+/// Whether one that a manager has started waits for requests, or has one in hand.
+fn serves(procfs: &mut Procfs, worker: Pid) -> bool {
+    let is_waiting = procfs.syscall(worker).is_some_and(Syscall::is_waiting);
+    is_waiting
+        || pidfd_open(worker.raw(), PidfdFlags::empty()).is_ok_and(|pidfd| connections::has_one(worker, pidfd.as_fd()))
 }
 
 /// It is ready: by its word, or as far as can be seen.
