@@ -146,6 +146,23 @@ fn reloads_lose_nothing(pool: impl Fn(&Scene, SocketAddr) -> Pool) {
     assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
 }
 
+/// As start_server counts it.
+#[test]
+fn a_program_is_told_its_generation() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, pool(&scene, address));
+    let told = || Ask::get("/").send(address).map(|page| page.text()).unwrap_or_default();
+    release(&scene, "sub { [200, [], [qq(ok $ENV{SERVER_STARTER_GENERATION})]] };\n");
+    for number in 2..=3 {
+        let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
+        assert_eq!(said.code, 0, "{said:?}\n{}", tail(&mut daemon));
+        assert_eq!(daemon.pool("site")["generation"], number, "{}", daemon.pool("site"));
+        assert!(is_soon(|| told() == format!("ok {number}")), "{:?}\n{}", told(), tail(&mut daemon));
+    }
+    daemon.stop();
+}
+
 #[test]
 fn what_the_application_asks_while_it_is_loaded_is_no_worker() {
     let scene = Scene::new();

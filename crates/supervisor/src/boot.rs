@@ -12,13 +12,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use steadfast_config::load::Loaded;
 use steadfast_config::types::{Config, Mode, Pass, Pool, Verify};
+use steadfast_policy::ids::GenerationId;
 use steadfast_proto::link::{Decoder, FromWorker, Role};
 
 use crate::asking::{self, Place};
 use crate::children::{Ended, Kill, ended, raise_nofile, reap, signal, signal_group};
 use crate::front::private::bind_loopback;
 use crate::front::process;
-use crate::launch::Launch;
+use crate::launch::{Launch, One};
 use crate::listener::{Listener, UnixSpec};
 use crate::nest::{self, Brood};
 use crate::nested;
@@ -32,6 +33,8 @@ use crate::spawn::{Credentials, Spawned};
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 /// Where the kernel refuses to say what a process does, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
+/// Nothing has run before.
+const FIRST: GenerationId = GenerationId(1);
 
 /// What became of one pool's trial worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +112,15 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
     }
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
     let (execute, _) = pins.execute(false);
-    let spawned =
-        launch.start(&pins, &execute, &sockets, raise_nofile(), Role::Worker, None).map_err(|error| error.message())?;
+    let one = One {
+        execute: &execute,
+        sockets: &sockets,
+        generation: FIRST,
+        nofile: raise_nofile(),
+        role: Role::Worker,
+        group: None,
+    };
+    let spawned = launch.start(&pins, &one).map_err(|error| error.message())?;
     Ok(Trial {
         spawned,
         loopback: listeners.first().and_then(Listener::local_address),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::net::SocketAddrUnix;
 use steadfast_config::machine::{UserIds, WORKER_PATH, find_program, pool_directory};
 use steadfast_config::types::{Config, Kind, Listen, Pass as PassBy, Pool};
+use steadfast_policy::ids::GenerationId;
 use steadfast_proto::link::Role;
 
 use crate::children::Nofile;
@@ -33,6 +34,23 @@ pub(crate) struct Launch {
     rlimits: Vec<(Limit, u64)>,
     pass: PassBy,
     names: Vec<String>,
+}
+
+/// What each process of a pool has for itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct One<'a> {
+    /// The program.
+    pub(crate) execute: &'a Execute<'a>,
+    /// What it listens on.
+    pub(crate) sockets: &'a [BorrowedFd<'a>],
+    /// What it is made of.
+    pub(crate) generation: GenerationId,
+    /// What `raise_nofile` gave.
+    pub(crate) nofile: Nofile,
+    /// What it is to be.
+    pub(crate) role: Role,
+    /// The control group in which it begins, if there is one.
+    pub(crate) group: Option<BorrowedFd<'a>>,
 }
 
 /// Users and groups of this machine, for the checks of the configuration.
@@ -121,23 +139,16 @@ impl Launch {
         Pins::take(directory, program, &files).map_err(|(path, error)| cannot("execute", &path, error))
     }
 
-    /// Starts one process on `sockets`, in the control group if there is one. The error says what was tried.
-    pub(crate) fn start(
-        &self,
-        pins: &Pins,
-        execute: &Execute<'_>,
-        sockets: &[BorrowedFd<'_>],
-        nofile: Nofile,
-        role: Role,
-        group: Option<BorrowedFd<'_>>,
-    ) -> Result<Spawned, SpawnError> {
+    /// Starts one process. The error says what was tried.
+    pub(crate) fn start(&self, pins: &Pins, one: &One<'_>) -> Result<Spawned, SpawnError> {
+        let One { execute, sockets, generation, nofile, role, group } = *one;
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let ports = if self.pass == PassBy::ServerStarter { starter_ports(sockets) } else { String::new() };
         let pass = match (self.pass, sockets) {
             (PassBy::Stdin, [socket, ..]) => Pass::Stdin(*socket),
             (PassBy::Stdin, []) => Pass::Nothing,
             (PassBy::ListenFds, _) => Pass::ListenFds { fds: sockets, names: &names },
-            (PassBy::ServerStarter, _) => Pass::ServerStarter { fds: sockets, ports: &ports },
+            (PassBy::ServerStarter, _) => Pass::ServerStarter { fds: sockets, ports: &ports, generation: generation.0 },
         };
         let (program, executable) = match execute {
             Execute::Path(path) => (*path, None),

@@ -91,6 +91,8 @@ pub enum Pass<'a> {
         fds: &'a [BorrowedFd<'a>],
         /// `SERVER_STARTER_PORT`.
         ports: &'a str,
+        /// `SERVER_STARTER_GENERATION`, which counts from 1.
+        generation: u32,
     },
     /// None; stdin is /dev/null.
     Nothing,
@@ -297,9 +299,9 @@ fn image(spec: &WorkerSpec<'_>, inherited: &[BorrowedFd<'_>]) -> Option<Image> {
         set("LISTEN_FDNAMES", &names.join(":"))?;
         listens = true;
     }
-    if let Pass::ServerStarter { ports, .. } = spec.pass {
+    if let Pass::ServerStarter { ports, generation, .. } = spec.pass {
         set("SERVER_STARTER_PORT", ports)?;
-        set("SERVER_STARTER_GENERATION", "1")?;
+        set("SERVER_STARTER_GENERATION", &generation.to_string())?;
     }
     if let Some(role) = spec.link {
         set("STEADFAST_LINK", &inherited.len().checked_sub(1)?.to_string())?;

@@ -13,6 +13,7 @@ use crate::containment;
 use crate::first_fork;
 use crate::front::private::{Private, bind_loopback};
 use crate::front::{settings, tell};
+use crate::launch::One;
 use crate::listener::Listener;
 use crate::manager;
 use crate::oom;
@@ -202,7 +203,9 @@ pub(crate) fn spawn(
         Given::Placeholder(socket) if !is_public => vec![socket.as_fd()],
         Given::Placeholder(_) | Given::Public => public.iter().map(|listener| listener.as_fd()).collect(),
     };
-    let started = plan.launch.start(pins, &execute, &sockets, nofile, role, group.as_ref().map(AsFd::as_fd));
+    let group = group.as_ref().map(AsFd::as_fd);
+    let one = One { execute: &execute, sockets: &sockets, generation, nofile, role, group };
+    let started = plan.launch.start(pins, &one);
     let mut spawned = started.map_err(|error| {
         let fault = if error.is_host() { SpawnFault::Host } else { SpawnFault::Program };
         Failed { message: error.message(), fault, files }
