@@ -21,9 +21,12 @@ use crate::worker::{Rest, Word, Worker};
 impl Pool {
     /// One of a manager's own workers has died before it could take a request; the manager stands still.
     pub(crate) fn child_died(&mut self, turn: &mut Turn<'_>, id: WorkerId, files: Files, living: u32) {
-        let Some(manager) = self.workers.get(&id).filter(|worker| worker.state.is_ready()).cloned() else {
+        let is_whole = |worker: &&Worker| worker.state.is_pending() || worker.state.is_ready();
+        let Some(manager) = self.workers.get(&id).filter(is_whole).cloned() else {
             return;
         };
+        // One that is not ready yet has nobody who lives.
+        let living = if manager.state.is_ready() { living } else { 0 };
         let (place, generation) = (manager.place, manager.place.generation);
         self.note_files(generation, files);
         if living == 0 && turn.hold(Rule::BarrenReplaced) {

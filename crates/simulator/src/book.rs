@@ -416,7 +416,7 @@ impl Book {
             Event::ChildDied { living, .. } => {
                 self.change(w, now, |known| {
                     known.bereaved = true;
-                    if living == 0 {
+                    if living == 0 || known.ready.is_none() {
                         known.word = Some(now);
                     }
                 });

@@ -330,7 +330,7 @@ fn starts(scene: &Scene) -> usize {
 fn a_manager_whose_new_workers_die_rests_while_the_others_serve() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, address);
+    let mut daemon = start(&scene, pool(&scene, address));
     let manager = daemon.workers("site");
     let is_over = Arc::new(AtomicBool::new(false));
     let visitors = visit(address, &is_over);
@@ -364,7 +364,7 @@ fn a_manager_whose_new_workers_die_rests_while_the_others_serve() {
 fn a_manager_none_of_whose_workers_lives_is_replaced_and_tried_first() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, address);
+    let mut daemon = start(&scene, pool(&scene, address));
     release(&scene, &hollow(&scene));
     children(&daemon).into_iter().for_each(kill);
     let exited = daemon.wait_event("worker-exited", SOON);
@@ -411,7 +411,7 @@ fn a_deploy_while_the_workers_are_being_started_does_not_make_their_manager_cycl
 fn a_manager_that_rests_is_no_hindrance_to_an_upgrade() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, address);
+    let mut daemon = start(&scene, pool(&scene, address));
     let manager = daemon.workers("site");
     release(&scene, &hollow(&scene));
     kill(children(&daemon)[0]);
@@ -427,6 +427,25 @@ fn a_manager_that_rests_is_no_hindrance_to_an_upgrade() {
     assert_eq!(daemon.verb(&["breaker", "site", "reset"]).code, 0);
     assert!(is_soon(|| have_loaded(&scene, &daemon)), "{:?}\n{}", children(&daemon), tail(&mut daemon));
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+}
+
+/// Its generation is verified: it is started without a trial, and has not been ready yet.
+#[test]
+fn a_manager_that_takes_the_place_of_another_does_not_cycle_before_it_is_ready() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let mut daemon = start(&scene, pool(&scene, address));
+    release(&scene, &hollow(&scene));
+    daemon.workers("site").into_iter().for_each(kill);
+    let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    assert!(opened.text.contains("died before"), "{}", opened.text);
+    let begun = starts(&scene);
+    assert!((3..=20).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    release(&scene, &GOOD.replace("RELEASE", "1"));
+    let serves = || Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 1");
+    assert!(is_soon(serves), "{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+    assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
 }
 
 #[test]
@@ -454,7 +473,7 @@ fn workers_that_recycle_themselves_are_no_reason_to_rest() {
 fn workers_that_give_up_with_a_good_exit_code_make_their_manager_rest_too() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, address);
+    let mut daemon = start(&scene, pool(&scene, address));
     let giving_up =
         hollow(&scene).replace("die qq(Can't locate object method new\\n)", "warn qq(no database\\n); exit 0");
     assert_ne!(giving_up, hollow(&scene));
@@ -472,7 +491,7 @@ fn workers_that_give_up_with_a_good_exit_code_make_their_manager_rest_too() {
 fn workers_that_wait_for_their_database_and_die_make_their_manager_rest_too() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, address);
+    let mut daemon = start(&scene, pool(&scene, address));
     let late = hollow(&scene).replace("die qq(Can't", "select undef, undef, undef, 0.1; die qq(Can't");
     assert_ne!(late, hollow(&scene));
     release(&scene, &late);
@@ -488,7 +507,7 @@ fn workers_that_wait_for_their_database_and_die_make_their_manager_rest_too() {
 fn a_manager_that_somebody_continues_does_not_cycle() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, address);
+    let mut daemon = start(&scene, pool(&scene, address));
     release(&scene, &hollow(&scene));
     kill(children(&daemon)[0]);
     daemon.wait_event("breaker-opened", Duration::from_secs(30));

@@ -44,8 +44,8 @@ const BELIEVED_MAX: u32 = 3;
 /// Between two looks at a manager that is to stand still, or to start somebody.
 const SOON: Duration = Duration::from_millis(1);
 
-/// A manager is ready, or was there before us: its workers are watched from now on. One that stands still was put to rest by
-/// the image before us.
+/// A manager has been started, or was there before us: its workers are watched from now on. One that stands still was put to
+/// rest by the image before us.
 pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
     let Some(worker) = shell.workers.get(id).filter(|worker| worker.trial.is_none()) else { return };
     if !shell.pools.get(worker.pool).is_some_and(|pool| pool.has_managers(worker.generation)) {
@@ -141,16 +141,18 @@ fn look_at_free(shell: &mut Shell, id: WorkerId) {
     take_in(shell, id);
     see_who_is_ready(shell, id);
     let now = shell.now;
+    let ready = shell.workers.get(id).and_then(|worker| worker.ready);
     let Some(nursery) = nursery(shell, id) else { return };
     let is_whole = nursery.children.len() >= nursery.full;
     let is_over = nursery.bereaved.is_none_or(|at| now.since(at) >= SUCCESSION);
     if is_over {
         nursery.full = nursery.children.len();
     }
-    let is_known = now.since(nursery.begun) >= ACQUAINTANCE;
+    // It may load the application for as long as it likes, and start its first worker then.
+    let is_known = ready.is_some_and(|ready| now.since(ready.max(nursery.begun)) >= ACQUAINTANCE);
     let looks = nursery.looks;
     if !(nursery.are_all_ready() && (is_whole || is_over) && is_known) {
-        again(shell, id, pace(looks));
+        again(shell, id, if ready.is_some() { pace(looks) } else { interval(looks) });
     }
 }
 

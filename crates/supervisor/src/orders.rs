@@ -42,10 +42,7 @@ pub(crate) fn carry_out(shell: &mut Shell, command: Command) {
                 tell::verify(shell, worker);
             }
         }
-        Command::AdmitWorker { worker } => {
-            tell::admit(shell, worker);
-            nurse::watch(shell, worker);
-        }
+        Command::AdmitWorker { worker } => tell::admit(shell, worker),
         Command::DrainWorker { worker } => tell::drain(shell, worker),
         Command::TerminateWorker { worker } => terminate(shell, worker),
         Command::KillWorker { worker } if forks::overdue(shell, worker) => {}

@@ -2,7 +2,7 @@
 //! its hands. Of a manager it is one of its workers who does so: it waits for their ends (Starlet), or in select before they have
 //! loaded (Starman). In queue mode, where each has a socket of its own: by the front's first connection, when it is accepted.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -12,6 +12,7 @@ use steadfast_policy::ids::WorkerId;
 use crate::children::Pid;
 use crate::connections;
 use crate::evidence;
+use crate::expectation;
 use crate::family;
 use crate::front::diag::Waiting;
 use crate::nested;
@@ -69,6 +70,7 @@ pub(crate) fn connected(shell: &mut Shell, id: WorkerId) {
 /// A look.
 pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     let brood = brood(shell, id);
+    let is_manager = brood.is_some();
     let Some(worker) = shell.workers.get_mut(id) else {
         return;
     };
@@ -95,8 +97,9 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     let again = match shell.procfs.syscall(pid) {
         // It may be its hello: who speaks is ready by its word only.
         Some(_) if has_said_something => now.after(interval(0)),
-        Some(_) if brood.iter().any(|child| serves(&mut shell.procfs, *child)) => return seen(shell, id),
-        Some(_) if !brood.is_empty() => later,
+        Some(_) if brood.iter().flatten().any(|child| serves(&mut shell.procfs, *child)) => return seen(shell, id),
+        // A program without workers of its own may be one that knows Server::Starter, too; a manager waits for other things.
+        Some(syscall) if is_manager && !awaits_a_visitor(pid, worker.pidfd.as_fd(), syscall) => later,
         Some(syscall) if syscall.is_waiting() => {
             seen(shell, id);
             return evidence::doubt(shell, id, before);
@@ -113,20 +116,27 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     shell.timers.set(Timer::Probe(id), again);
 }
 
-/// The first of the workers that a manager has started; nobody of any other worker.
-fn brood(shell: &Shell, id: WorkerId) -> Vec<Pid> {
+/// The first of the workers that a manager has started; `None` of any other worker.
+fn brood(shell: &Shell, id: WorkerId) -> Option<Vec<Pid>> {
     let managers =
         |worker: &&Worker| shell.pools.get(worker.pool).is_some_and(|pool| pool.has_managers(worker.generation));
-    let Some(manager) = shell.workers.get(id).filter(managers) else { return Vec::new() };
+    let manager = shell.workers.get(id).filter(managers)?;
     let workers = family::workers(manager.pid).unwrap_or_default();
-    workers.into_iter().take(BROOD).filter_map(Pid::told).collect()
+    Some(workers.into_iter().take(BROOD).filter_map(Pid::told).collect())
 }
 
 /// Whether one that a manager has started waits for requests, or has one in hand.
 fn serves(procfs: &mut Procfs, worker: Pid) -> bool {
-    let is_waiting = procfs.syscall(worker).is_some_and(Syscall::is_waiting);
-    is_waiting
-        || pidfd_open(worker.raw(), PidfdFlags::empty()).is_ok_and(|pidfd| connections::has_one(worker, pidfd.as_fd()))
+    let (Some(syscall), Ok(pidfd)) = (procfs.syscall(worker), pidfd_open(worker.raw(), PidfdFlags::empty())) else {
+        return false;
+    };
+    awaits_a_visitor(worker, pidfd.as_fd(), syscall)
+}
+
+/// Whether it waits for requests and not for something else, or has one in hand.
+fn awaits_a_visitor(pid: Pid, pidfd: BorrowedFd<'_>, syscall: Syscall) -> bool {
+    expectation::is_of_a_visitor(pid, pidfd, syscall).unwrap_or(syscall.is_waiting())
+        || connections::has_one(pid, pidfd)
 }
 
 /// It is ready: by its word, or as far as can be seen.

@@ -16,6 +16,7 @@ use crate::front::{settings, tell};
 use crate::launch::One;
 use crate::listener::Listener;
 use crate::manager;
+use crate::nurse;
 use crate::oom;
 use crate::poller::{Interest, Token};
 use crate::pools::{Generation, Plan, Socket};
@@ -96,6 +97,7 @@ pub(crate) fn welcome(shell: &mut Shell, new: Newcomer, spawned: Spawned, privat
             shell.facts.push_back(Fact::WorkerSpawned { worker, files });
             readiness::begin(shell, worker);
             first_fork::watch(shell, worker);
+            nurse::watch(shell, worker);
             tell::offer(shell, worker);
         }
         // Its process is killed with the pidfd's last chance to be heard; the reaping of strangers buries it.

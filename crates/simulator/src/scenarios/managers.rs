@@ -1,5 +1,6 @@
 //! Workers that are managers, and whose own workers die.
 
+use steadfast_policy::class::Exit;
 use steadfast_policy::command::Command;
 use steadfast_policy::event::{Event, Files};
 use steadfast_policy::figures::{Figures, Verify};
@@ -9,13 +10,14 @@ use steadfast_policy::rules::Rules;
 use steadfast_policy::view::BreakerState;
 
 use crate::scenario::{Outcome, ensure, scenarios};
-use crate::stage::{POOL, Stage, direct};
+use crate::stage::{Boot, POOL, Stage, direct};
 
 scenarios!(
     a_manager_whose_workers_die_rests_longer_each_time,
     a_manager_goes_on_when_its_workers_live_again,
     the_breaker_does_not_close_while_a_manager_rests,
     a_manager_without_living_workers_is_replaced_and_tried_first,
+    a_manager_whose_workers_die_before_it_is_ready_is_replaced_and_tried_first,
     a_reset_lets_a_manager_go_on_at_once,
     what_dies_of_changed_files_is_said_to,
 );
@@ -99,6 +101,24 @@ fn a_manager_without_living_workers_is_replaced_and_tried_first(rules: Rules) ->
     child_died(&mut stage, manager, 0);
     stage.pass(5_000);
     ensure!(stage.actor(manager).is_some_and(|actor| actor.gone), "it is still there");
+    let trials = stage.count(began, |order| matches!(order, Command::StartWorker { trial: true, .. }));
+    ensure!(trials == 1, "{trials} trials");
+    ensure!(stage.serving().len() == 1, "{} serve", stage.serving().len());
+    Ok(())
+}
+
+fn a_manager_whose_workers_die_before_it_is_ready_is_replaced_and_tried_first(rules: Rules) -> Outcome {
+    let (mut stage, manager) = managed(rules);
+    stage.boot = Boot::Never;
+    stage.die(manager, Exit::Signal(11));
+    stage.pass(1_000);
+    let began = stage.now;
+    let next = stage.last();
+    stage.boot = Boot::Ready(50);
+    // Whatever else it has: it is not ready, so none of them serves.
+    child_died(&mut stage, next, 3);
+    stage.pass(5_000);
+    ensure!(stage.actor(next).is_some_and(|actor| actor.gone), "it is still there");
     let trials = stage.count(began, |order| matches!(order, Command::StartWorker { trial: true, .. }));
     ensure!(trials == 1, "{trials} trials");
     ensure!(stage.serving().len() == 1, "{} serve", stage.serving().len());
