@@ -460,11 +460,13 @@ fn workers_that_recycle_themselves_are_no_reason_to_rest() {
     let is_over = Arc::new(AtomicBool::new(false));
     let visitors = visit(address, &is_over);
     daemon.wait_never("a rest", Duration::from_secs(4), |line| line.name() == "worker-resting");
+    // On a busy machine that takes longer.
+    let lives = || fs::read_to_string(scene.join("loaded")).expect("it is there").lines().count();
+    assert!(is_soon(|| lives() > 200), "{} lives\n{}", lives(), tail(&mut daemon));
     is_over.store(true, Ordering::Relaxed);
     let (_, count, lost) = visitors.join().expect("nobody panics");
-    assert!(count > 200 && lost.is_empty(), "of {count}: {lost:?}\n{}", tail(&mut daemon));
-    let loaded = fs::read_to_string(scene.join("loaded")).expect("it is there").lines().count();
-    assert!(loaded > 50, "{loaded} lives for {count} requests");
+    assert!(count > 150 && lost.is_empty(), "of {count}: {lost:?}\n{}", tail(&mut daemon));
+    assert!(!daemon.event_names().iter().any(|name| name == "worker-resting"), "{}", tail(&mut daemon));
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
 

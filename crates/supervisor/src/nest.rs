@@ -23,7 +23,7 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::asking;
 use crate::children::{Kill, Pid, signal};
-use crate::family::{children, state, workers};
+use crate::family::{self, Ended, children, state, workers};
 use crate::idleness::{Seen, idle_files, is_standing, open_files};
 use crate::links;
 use crate::nursery::has_ended;
@@ -167,7 +167,15 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     if heard == 0 || !worker.brood.is_empty() {
         return;
     }
-    let gone = match (workers(worker.pid), children(worker.pid)) {
+    let pid = worker.pid;
+    // Its answer may be on its way (`--max-requests 1`); without one the verify request is overdue some time.
+    let may_have_answered =
+        |shell: &mut Shell| workers(pid).is_some_and(|dead| dead.iter().any(|it| has_served(shell, *it)));
+    if shell.askers.contains_key(&id) && may_have_answered(shell) {
+        return shell.timers.clear(Timer::Nest(id));
+    }
+    let Some(worker) = shell.workers.get_mut(id) else { return };
+    let gone = match (workers(pid), children(pid)) {
         // Nobody is left at all: the kernel has reaped them.
         (Some(_), Some(children)) if children.is_empty() => heard,
         (workers, _) => workers.map_or(0, |workers| workers.len()),
@@ -179,6 +187,12 @@ pub(crate) fn died(shell: &mut Shell, id: WorkerId) {
     shell.timers.clear(Timer::Nest(id));
     asking::cancel(shell, id);
     links::broken(shell, id);
+}
+
+/// As far as is known of a dead one: it ended with 0, and had written something.
+pub(crate) fn has_served(shell: &mut Shell, pid: u32) -> bool {
+    let has_written = |pid: Pid| shell.procfs.io(pid).is_some_and(|io| io.wchar > 0);
+    family::ended(pid) == Some(Ended::Well) && Pid::told(pid).is_some_and(has_written)
 }
 
 fn look_at_leaving(shell: &mut Shell, id: WorkerId, pid: Pid) {

@@ -23,7 +23,7 @@ use steadfast_policy::ids::WorkerId;
 use crate::children::{Kill, Pid, signal};
 use crate::connections;
 use crate::expectation;
-use crate::family::{self, Ended};
+use crate::family;
 use crate::idleness::is_standing;
 use crate::nest;
 use crate::nursery::{Child, Nursery, SUCCESSION, Stage};
@@ -310,18 +310,12 @@ fn newly_dead(shell: &mut Shell, id: WorkerId, manager: Pid) -> Vec<u32> {
 
 /// Whether one of the dead may have done its share unseen. What only looks so is never seen ready, and not believed for long.
 fn is_believed(shell: &mut Shell, id: WorkerId, dead: &[u32]) -> bool {
-    if !dead.iter().any(|pid| has_served(shell, *pid)) {
+    if !dead.iter().any(|pid| nest::has_served(shell, *pid)) {
         return false;
     }
     let Some(nursery) = nursery(shell, id) else { return false };
     nursery.believed += 1;
     nursery.believed <= BELIEVED_MAX
-}
-
-/// As far as is known: it ended with 0, and had written something.
-fn has_served(shell: &mut Shell, pid: u32) -> bool {
-    let has_written = |pid: Pid| shell.procfs.io(pid).is_some_and(|io| io.wchar > 0);
-    family::ended(pid) == Some(Ended::Well) && Pid::told(pid).is_some_and(has_written)
 }
 
 /// Whom it starts can take requests. It is not looked into soon again.
