@@ -17,6 +17,7 @@ use support::http::Ask;
 use support::loopback;
 use support::proc;
 use support::scene::Scene;
+use support::within::start_within;
 
 /// A release that says its number, a bit later. Its workers note that they have loaded it.
 const GOOD: &str = "open my $f, '>>', 'LOADED'; syswrite $f, qq($$\n); close $f; sub { select undef, undef, undef, 0.02; [200, ['Content-Type' => 'text/plain'], ['ok RELEASE']] };\n";
@@ -67,9 +68,13 @@ fn hollow(scene: &Scene) -> String {
 }
 
 fn start(scene: &Scene, pool: Pool) -> Daemon {
+    start_by(scene, pool, |config| config.start(scene))
+}
+
+fn start_by(scene: &Scene, pool: Pool, run: impl Fn(&Config) -> Daemon) -> Daemon {
     release(scene, &GOOD.replace("RELEASE", "0"));
     let _ = scene.shared_file("loaded");
-    let mut daemon = Config::new(&[pool]).start(scene);
+    let mut daemon = run(&Config::new(&[pool]));
     daemon.wait_serving("site");
     // A manager is ready before all of its workers are: those that load later would load what the test deploys next.
     assert!(is_soon(|| have_loaded(scene, &daemon)), "{}", tail(&mut daemon));
@@ -285,6 +290,52 @@ fn a_site_that_is_broken_from_the_start_does_not_cycle() {
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
 
+/// Executes its arguments where ptrace(2) is refused, to whom they start, too: a filter as systemd's `SystemCallFilter=~ptrace`
+/// installs it (seccomp(2), BPF: load the number; is it ptrace; EPERM; allow). It makes sure of that.
+const UNTRACED: &str = "
+import ctypes, errno, os, platform, struct, sys
+number = {'x86_64': 101, 'aarch64': 117}[platform.machine()]
+lines = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50000 | errno.EPERM), (0x06, 0, 0, 0x7fff0000)]
+text = b''.join(struct.pack('=HBBI', *line) for line in lines)
+class Program(ctypes.Structure):
+    _fields_ = [('length', ctypes.c_ushort), ('text', ctypes.c_char_p)]
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, FILTER, TRACEME = 38, 22, 2, 0
+assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, ctypes.get_errno()
+assert libc.prctl(PR_SET_SECCOMP, FILTER, ctypes.byref(Program(len(lines), text)), 0, 0) == 0, ctypes.get_errno()
+assert libc.ptrace(TRACEME, 0, 0, 0) == -1 and ctypes.get_errno() == errno.EPERM
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+/// Then a trial is looked at each millisecond until it has started somebody.
+#[test]
+fn where_ptrace_is_refused_a_broken_release_is_refused_all_the_same() {
+    let scene = Scene::new();
+    let address = loopback::address();
+    let wrapper = ["python3", "-c", UNTRACED].map(str::to_owned);
+    let mut daemon = start_by(&scene, pool(&scene, address), |config| start_within(config, &scene, &wrapper));
+    let before = daemon.workers("site");
+    release(&scene, &hollow(&scene));
+    let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
+    assert_eq!(said.code, 1, "{said:?}\n{}", tail(&mut daemon));
+    assert!(
+        said.stderr.contains("died before it had answered") || said.stderr.contains("died before they had"),
+        "{said:?}"
+    );
+    assert!(is_soon(|| daemon.workers("site") == before), "the old manager was touched\n{}", tail(&mut daemon));
+    assert!(Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 0"), "{}", tail(&mut daemon));
+    let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
+    // Mostly one or two, and eight were seen on a busy machine. One that is not stopped starts five in 2 ms, for ten seconds.
+    assert!((1..=50).contains(&starts.matches("worker").count()), "{starts}");
+    release(&scene, &format!("{ASKING}{}", GOOD.replace("RELEASE", "1")));
+    scene.write("preload", "");
+    let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", tail(&mut daemon));
+    assert!(Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 1"), "{}", tail(&mut daemon));
+    assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
+    assert_eq!(scene.processes(), Vec::<u32>::new(), "something is left");
+}
+
 #[test]
 fn check_boot_tries_a_manager_and_does_not_let_it_cycle() {
     let scene = Scene::new();
@@ -302,7 +353,7 @@ fn check_boot_tries_a_manager_and_does_not_let_it_cycle() {
     assert!(said.stdout.contains("Can't locate object method new"), "{said:?}");
     let starts = fs::read_to_string(scene.join("starts")).expect("it is there");
     assert_eq!(starts.matches("manager").count(), 2, "{starts}");
-    assert!((1..=5).contains(&starts.matches("worker").count()), "{starts}");
+    assert_eq!(starts.matches("worker").count(), 1, "{starts}");
     release(&scene, "sub { [500, [], ['no']] };\n");
     let said = check();
     assert_eq!(said.code, 78, "{said:?}");

@@ -16,7 +16,10 @@ use steadfast_policy::ids::GenerationId;
 use steadfast_proto::link::{Decoder, FromWorker, Role};
 
 use crate::asking::{self, Place};
-use crate::children::{Ended, Kill, ended, raise_nofile, reap, signal, signal_group};
+use crate::children::{
+    Ended, Found, Kill, ended, next_news, raise_nofile, reap, signal, signal_group, take_continuation,
+};
+use crate::first_fork;
 use crate::front::private::bind_loopback;
 use crate::front::process;
 use crate::launch::{Launch, One};
@@ -28,6 +31,7 @@ use crate::procfs::Procfs;
 use crate::readiness::interval;
 use crate::signals::signal_name;
 use crate::spawn::{Credentials, Spawned};
+use crate::sys;
 
 /// A worker that is asked to leave after its trial may take so long.
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
@@ -121,6 +125,11 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
         group: None,
     };
     let spawned = launch.start(&pins, &one).map_err(|error| error.message())?;
+    let is_manager = pool.pass == Pass::ServerStarter;
+    if is_manager {
+        // Where that is refused, there are looks.
+        let _ = sys::trace_forks(spawned.pid.get());
+    }
     Ok(Trial {
         spawned,
         loopback: listeners.first().and_then(Listener::local_address),
@@ -133,7 +142,7 @@ fn start(config: &Config, pool: &Pool, directory: &Path, private: &Private) -> R
         procfs: Procfs::new(),
         began: Instant::now(),
         speaks: false,
-        is_manager: pool.pass == Pass::ServerStarter,
+        is_manager,
         is_held: false,
         stderr_open: true,
         ended: None,
@@ -192,7 +201,7 @@ impl Trial {
                 return Ok(format!("ready after {} ms", took.as_millis()));
             }
             match self.procfs.syscall(self.spawned.pid) {
-                _ if self.speaks || brood.is_some() => {}
+                _ if self.speaks || brood.is_some_and(|brood| brood != Brood::None) => {}
                 Some(syscall) if syscall.is_waiting() => {
                     return Ok(format!("ready after {} ms", took.as_millis()));
                 }
@@ -273,10 +282,34 @@ impl Trial {
     /// the last look.
     fn hold(&mut self, brood: Brood) -> bool {
         let was_held = std::mem::replace(&mut self.is_held, brood != Brood::None);
-        if self.is_held != was_held {
-            let _ = signal(self.spawned.pidfd.as_fd(), if was_held { Kill::Cont } else { Kill::Stop });
+        match (was_held, self.is_held) {
+            (false, true) => {
+                let _ = signal(self.spawned.pidfd.as_fd(), Kill::Stop);
+            }
+            (true, false) => {
+                let _ = sys::trace_forks(self.spawned.pid.get());
+                let _ = signal(self.spawned.pidfd.as_fd(), Kill::Cont);
+            }
+            (false, false) | (true, true) => {}
         }
         was_held && self.is_held
+    }
+
+    /// Who stands still because they are traced go on, but for a manager that has started somebody (`first_fork.rs`).
+    fn pass_stops(&mut self) {
+        loop {
+            match next_news() {
+                Ok(Some(Found::Stopped(pid))) if pid != self.spawned.pid => first_fork::let_go(pid),
+                Ok(Some(Found::Stopped(pid))) => {
+                    if first_fork::has_forked(pid) {
+                        first_fork::stop(pid, self.spawned.pidfd.as_fd());
+                        self.is_held = true;
+                    }
+                }
+                Ok(Some(Found::Continued(pid))) => take_continuation(pid),
+                Ok(Some(Found::Dead(_)) | None) | Err(_) => return,
+            }
+        }
     }
 
     /// What it says over the link: ready, or that it cannot.
@@ -315,6 +348,9 @@ impl Trial {
             ];
             let mut fds: Vec<PollFd<'_>> = fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
             let _ = poll(&mut fds, Some(&timeout));
+        }
+        if self.is_manager {
+            self.pass_stops();
         }
         let mut passed = Vec::new();
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -4,11 +4,11 @@
 //! others. ptrace(2) tells before anything else happens: with PTRACE_O_TRACEFORK a process that has forked does not go on, nor
 //! does its child begin. SIGSTOP is made pending, and both are let go: the child runs, and the manager stands still before it
 //! does another thing. What is told of a traced process comes by SIGCHLD, as a child's end does. It is forbidden where
-//! /proc/PID/syscall is, too; then there are looks (`nest.rs`).
+//! /proc/PID/syscall is, too, and by a filter of system calls; then there are looks (`nest.rs`).
 //!
 //! Until then every signal to the manager comes by here, and is passed on.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use steadfast_policy::ids::WorkerId;
 
@@ -39,14 +39,12 @@ pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
 
 /// A traced process stands still.
 pub(crate) fn stopped(shell: &mut Shell, pid: Pid) {
-    let Some(why) = take_stop(pid) else { return };
     let id = shell.workers.by_pid(pid);
     let Some(worker) = id.and_then(|id| shell.workers.get_mut(id)).filter(|worker| worker.is_traced) else {
-        // The worker that it has started, which is traced like its manager until it is let go.
-        return sys::trace_on(pid.get(), Traced::Detach);
+        return let_go(pid);
     };
-    if why != FORKED {
-        return sys::trace_on(pid.get(), after(why));
+    if !has_forked(pid) {
+        return;
     }
     worker.is_traced = false;
     let id = worker.id;
@@ -54,9 +52,30 @@ pub(crate) fn stopped(shell: &mut Shell, pid: Pid) {
     if worker.leave == Leave::Drained {
         return sys::trace_on(pid.get(), Traced::Detach);
     }
-    let _ = signal(worker.pidfd.as_fd(), Kill::Stop);
-    sys::trace_on(pid.get(), Traced::Detach);
+    stop(pid, worker.pidfd.as_fd());
     nurse::forked(shell, id);
+}
+
+/// Why a traced manager stands still. When it has forked it goes on standing; else it goes on.
+pub(crate) fn has_forked(pid: Pid) -> bool {
+    let Some(why) = take_stop(pid) else { return false };
+    if why != FORKED {
+        sys::trace_on(pid.get(), after(why));
+    }
+    why == FORKED
+}
+
+/// It has forked, and is traced no more: SIGSTOP stops it before it does another thing.
+pub(crate) fn stop(pid: Pid, pidfd: BorrowedFd<'_>) {
+    let _ = signal(pidfd, Kill::Stop);
+    sys::trace_on(pid.get(), Traced::Detach);
+}
+
+/// The worker that a manager has started, which is traced like it, goes on and is traced no more.
+pub(crate) fn let_go(pid: Pid) {
+    if take_stop(pid).is_some() {
+        sys::trace_on(pid.get(), Traced::Detach);
+    }
 }
 
 /// How a process goes on that stands still for another reason than a fork: with its signal, or it stays as it is when a
