@@ -48,7 +48,7 @@ fn start(scene: &Scene, program: &Path) -> Daemon {
 }
 
 #[test]
-fn alone_a_minute_of_crashes_at_start_is_quiet_and_ends_by_itself() {
+fn a_minute_of_crashes_at_start_is_quiet_and_ends_by_itself() {
     let scene = Scene::new();
     let starts = scene.shared_file("starts");
     let begun = Instant::now();

@@ -85,7 +85,7 @@ fn judge(mut site: Site, said: &str) {
 }
 
 #[test]
-fn alone_crash_on_the_first_request_at_fifty_requests_a_second() {
+fn crash_on_the_first_request_at_fifty_requests_a_second() {
     let native = begin(|_| vec![apps::worker(), "--crash-first-request".to_owned()]);
     let hollow =
         begin(|scene| vec!["/usr/bin/perl".to_owned(), scene.program("hollow.pl", HOLLOW).display().to_string()]);

@@ -35,7 +35,7 @@ fn binary() -> (PathBuf, bool) {
 }
 
 #[test]
-fn alone_an_idle_supervisor_of_eight_workers_sleeps_and_is_small() {
+fn an_idle_supervisor_of_eight_workers_sleeps_and_is_small() {
     let (binary, is_release) = binary();
     println!("measured: {}{}", binary.display(), if is_release { "" } else { ", which is no release binary" });
     let scene = Scene::new();

@@ -152,7 +152,7 @@ fn a_sleeping_direct_pool_wakes_for_the_first_visitor() {
 
 /// A program that cannot start, and somebody who waits for it: the breaker's pace is all that happens.
 #[test]
-fn alone_a_crash_loop_on_demand_does_not_spin() {
+fn a_crash_loop_on_demand_does_not_spin() {
     let scene = Scene::new();
     let pool = Pool::new("site", &["/bin/false"]).workers("{ min = 0, max = 4 }");
     let mut daemon = Config::new(&[pool]).start(&scene);
@@ -172,7 +172,7 @@ fn alone_a_crash_loop_on_demand_does_not_spin() {
 
 /// Grown and shrunk again, with nobody there: it sleeps.
 #[test]
-fn alone_a_quiet_direct_pool_wakes_nobody() {
+fn a_quiet_direct_pool_wakes_nobody() {
     let scene = Scene::new();
     let mut daemon = start(&scene, Language::C, None);
     crowd(&address(&scene, "site"), Language::C);

@@ -105,7 +105,7 @@ fn as_root_a_pool_without_a_user_is_refused() {
 
 /// The whole story: what happens to the site on FCGI::ProcManager, and on steadfast.
 #[test]
-fn alone_the_accident_is_a_refused_reload() {
+fn the_accident_is_a_refused_reload() {
     let output = std::process::Command::new("/usr/bin/perl")
         .arg(examples().join("perl-site/accident"))
         .env("STEADFAST", STEADFAST)

@@ -166,7 +166,6 @@ fn each_worker_has_its_group() {
     a_daemon_ends_with_its_worker(&unit);
     what_a_zygote_leaves_ends_with_it(&unit);
     oomd_is_believed(&unit);
-    memory_is_counted(&unit);
     leftovers_end_at_the_next_start(&unit);
     nothing_is_left_at_the_end(&unit);
     a_group_that_cannot_be_written_costs_only_the_groups(&unit);
@@ -271,7 +270,13 @@ fn oomd_is_believed(unit: &Unit) {
     assert_eq!(unit.class_of_killed(victim()), "killed", "a mark of old explains nothing");
 }
 
-fn memory_is_counted(unit: &Unit) {
+/// The kernel kills one: where it counts them for the whole machine, this is seen in every test.
+#[test]
+fn a_worker_that_runs_out_of_memory_is_known_by_its_group() {
+    let Some(unit) = Unit::boot() else {
+        return;
+    };
+    unit.start("Delegate=yes\n");
     let offered = unit.machine.sh(&format!("cat {GROUP}/cgroup.controllers"));
     if !offered.split_whitespace().any(|word| word == "memory") {
         let has = offered.trim();
@@ -286,6 +291,7 @@ fn memory_is_counted(unit: &Unit) {
         "cd /sys/fs/cgroup/system.slice/{group} && echo 0 > memory.swap.max; echo 4096 > memory.max; sleep 0"
     ));
     assert_eq!(unit.class_of_killed(pid), "oom");
+    assert_eq!(unit.class_of_killed(unit.workers("plain")[0]), "killed", "another worker's end is not its own");
 }
 
 /// kill -9 of the supervisor, in a unit of which systemd ends only the main process: what its workers have left holds up
