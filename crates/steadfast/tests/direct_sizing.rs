@@ -15,8 +15,8 @@ use support::flood::{Flood, Told, kinds};
 use support::proc;
 use support::scene::Scene;
 
-/// How long each of the crowd keeps its worker, milliseconds.
-const WORK: u64 = 500;
+/// How long each of the crowd keeps its worker.
+const WORK: Duration = Duration::from_millis(500);
 /// So often a crowd comes and goes.
 const ROUNDS: u32 = 10;
 
@@ -48,13 +48,14 @@ fn ask(language: Language, path: &str) -> Request {
     Request::get(path).param("SCRIPT_FILENAME", &language.script())
 }
 
-/// Twenty at a time, at this address: how long the last of them waited for a worker of its own, and how many workers there were.
-fn crowd(at: &Address, language: Language) -> (Duration, usize) {
-    let ask = ask(language, &format!("/sleep?ms={WORK}"));
+/// Twenty at a time, at this address, each of whom keeps its worker for so long: how long the last of them waited for a worker of
+/// its own, and how many workers there were.
+fn crowd(at: &Address, language: Language, work: Duration) -> (Duration, usize) {
+    let ask = ask(language, &format!("/sleep?ms={}", work.as_millis()));
     let begun = Instant::now();
     let visitors: Vec<_> = (0..20).map(|_| ask.start(at).expect("it listens")).collect();
     let answers: Vec<_> = visitors.into_iter().map(|visitor| visitor.finish().expect("an answer")).collect();
-    let waited = begun.elapsed().saturating_sub(Duration::from_millis(WORK));
+    let waited = begun.elapsed().saturating_sub(work);
     let pids: BTreeSet<String> = answers
         .iter()
         .map(|answer| {
@@ -65,7 +66,8 @@ fn crowd(at: &Address, language: Language) -> (Duration, usize) {
     (waited, pids.len())
 }
 
-/// Ten times twenty visitors come, each has a worker of its own, and then there are two workers again. The figures.
+/// Ten times twenty visitors come, each has a worker of its own within `grown`, and then there are two workers again. The figures.
+/// Each is at work for half of that: whoever starts slowly would else find the first workers free again before the last are there.
 fn comes_and_goes(language: Language, is_tcp: bool, grown: Duration) -> String {
     let scene = Scene::new();
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a loopback port is free");
@@ -74,7 +76,7 @@ fn comes_and_goes(language: Language, is_tcp: bool, grown: Duration) -> String {
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let (begun, before) = (proc::monotonic(), proc::starts(&scene.join("starts")).len());
-        let (waited, workers) = crowd(&at, language);
+        let (waited, workers) = crowd(&at, language, grown / 2);
         let starts = proc::starts(&scene.join("starts"));
         let last = starts.iter().skip(before).map(|(at, _)| at.saturating_sub(begun)).max().unwrap_or(0);
         rounds.push((waited, Duration::from_nanos(last), workers));
@@ -111,7 +113,7 @@ fn shrinks_under_load(language: Language) -> String {
     let scene = Scene::new();
     let mut daemon = start(&scene, language, None);
     let flood = Flood::start(&address(&scene, "site"), 100, 4, move |_| ask(language, "/sleep?ms=3"));
-    crowd(&address(&scene, "site"), language);
+    crowd(&address(&scene, "site"), language, WORK);
     let grown = daemon.pool("site")["workers"]["total"].as_u64().unwrap_or(0);
     // With neighbours the first may be answered before the last has come.
     assert!(grown >= 6, "{}\n{}", daemon.pool("site"), tail(&mut daemon));
@@ -175,7 +177,7 @@ fn a_crash_loop_on_demand_does_not_spin() {
 fn a_quiet_direct_pool_wakes_nobody() {
     let scene = Scene::new();
     let mut daemon = start(&scene, Language::C, None);
-    crowd(&address(&scene, "site"), Language::C);
+    crowd(&address(&scene, "site"), Language::C, WORK);
     wait_quiet(&mut daemon, 2);
     // Nothing is waited for here: that nothing happens in this time is what is tested.
     std::thread::sleep(Duration::from_secs(3));
