@@ -39,6 +39,8 @@ use crate::workers::Worker;
 const BLIND: Duration = Duration::from_secs(1);
 /// So long a manager is looked at in any case: between a death and a birth it seems to be whole.
 const ACQUAINTANCE: Duration = Duration::from_secs(1);
+/// Between two looks in that time: whoever cycles is seen soon.
+const NEW: Duration = Duration::from_millis(16);
 /// So often in a row it is believed of one that nobody has seen ready that it has served.
 const BELIEVED_MAX: u32 = 3;
 /// Between two looks at a manager that is to stand still, or to start somebody.
@@ -152,7 +154,12 @@ fn look_at_free(shell: &mut Shell, id: WorkerId) {
     let is_known = ready.is_some_and(|ready| now.since(ready.max(nursery.begun)) >= ACQUAINTANCE);
     let looks = nursery.looks;
     if !(nursery.are_all_ready() && (is_whole || is_over) && is_known) {
-        again(shell, id, if ready.is_some() { pace(looks) } else { interval(looks) });
+        let wait = match (ready, is_known) {
+            (None, _) => interval(looks),
+            (Some(_), false) => interval(looks).min(NEW),
+            (Some(_), true) => pace(looks),
+        };
+        again(shell, id, wait);
     }
 }
 
