@@ -58,13 +58,13 @@ pub enum Ended {
 }
 
 impl Ended {
-    fn from_status(status: &WaitIdStatus) -> Ended {
+    /// `None` of a traced process that stands still, which the kernel tells whatever one asks for.
+    fn from_status(status: &WaitIdStatus) -> Option<Ended> {
         let small = |number: Option<i32>| number.and_then(|n| u8::try_from(n & 0xff).ok()).unwrap_or(u8::MAX);
         if status.killed() || status.dumped() {
-            Ended::Signal { number: small(status.terminating_signal()), core: status.dumped() }
-        } else {
-            Ended::Code(small(status.exit_status()))
+            return Some(Ended::Signal { number: small(status.terminating_signal()), core: status.dumped() });
         }
+        status.exited().then(|| Ended::Code(small(status.exit_status())))
     }
 }
 
@@ -76,13 +76,13 @@ pub fn become_subreaper() -> io::Result<()> {
 /// How the process ended, if it has; it stays unreaped, so that `/proc/PID` may still be read and its group signalled.
 pub fn ended(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    Ok(process::waitid(WaitId::PidFd(pidfd), options)?.as_ref().map(Ended::from_status))
+    Ok(process::waitid(WaitId::PidFd(pidfd), options)?.as_ref().and_then(Ended::from_status))
 }
 
 /// Reaps the process if it has ended.
 pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    Ok(process::waitid(WaitId::PidFd(pidfd), options)?.as_ref().map(Ended::from_status))
+    Ok(process::waitid(WaitId::PidFd(pidfd), options)?.as_ref().and_then(Ended::from_status))
 }
 
 /// Of whom the kernel has something to say.
@@ -124,7 +124,7 @@ pub(crate) fn take_stop(pid: Pid) -> Option<i32> {
 /// How a child that `next_news` found has ended; it stays unreaped.
 pub fn ended_pid(pid: Pid) -> io::Result<Option<Ended>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    Ok(process::waitid(WaitId::Pid(pid.raw()), options)?.as_ref().map(Ended::from_status))
+    Ok(process::waitid(WaitId::Pid(pid.raw()), options)?.as_ref().and_then(Ended::from_status))
 }
 
 /// Whether a process has not made a session of its own.
@@ -135,7 +135,7 @@ pub fn is_of_our_session(pid: Pid) -> bool {
 /// Reaps a child that `next_news` found.
 pub fn reap_pid(pid: Pid) -> io::Result<Option<Ended>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    Ok(process::waitid(WaitId::Pid(pid.raw()), options)?.as_ref().map(Ended::from_status))
+    Ok(process::waitid(WaitId::Pid(pid.raw()), options)?.as_ref().and_then(Ended::from_status))
 }
 
 /// A signal that we send.
