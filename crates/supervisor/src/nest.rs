@@ -23,7 +23,7 @@ use steadfast_policy::ids::WorkerId;
 
 use crate::asking;
 use crate::children::{Kill, Pid, signal};
-use crate::family::{self, Ended, children, state, workers};
+use crate::family::{self, Ended, children, has_executed, state, workers};
 use crate::idleness::{Seen, idle_files, is_standing, open_files};
 use crate::links;
 use crate::nursery::has_ended;
@@ -78,7 +78,8 @@ pub(crate) enum Brood {
 /// Whom a manager has started; `None` where the kernel does not tell, or it is gone.
 pub(crate) fn brood(manager: Pid) -> Option<Brood> {
     let workers = workers(manager)?;
-    let is_dead = |child: &u32| state(*child) == Some('Z');
+    // It may have executed another program since, and ended: of the dead that is told for good.
+    let is_dead = |child: &u32| state(*child) == Some('Z') && has_executed(*child) == Some(false);
     Some(match workers.len() {
         0 => Brood::None,
         gone if workers.iter().all(is_dead) => Brood::Dead(gone),

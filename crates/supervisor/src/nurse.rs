@@ -308,7 +308,8 @@ fn judge(shell: &mut Shell, id: WorkerId) {
 /// Its workers that have died since the last judgement, as long as it has not reaped them.
 fn newly_dead(shell: &mut Shell, id: WorkerId, manager: Pid) -> Vec<u32> {
     let mut pids = family::workers(manager).unwrap_or_default();
-    pids.retain(|pid| family::state(*pid) == Some('Z'));
+    // It may have executed another program between the two questions: of the dead that is told for good.
+    pids.retain(|pid| family::state(*pid) == Some('Z') && family::has_executed(*pid) == Some(false));
     let Some(nursery) = nursery(shell, id) else { return Vec::new() };
     nursery.judged.retain(|pid| pids.contains(pid));
     pids.retain(|pid| !nursery.judged.contains(pid));
