@@ -1,6 +1,6 @@
 //! One bad URL that kills its worker every two seconds, in direct mode: everybody else is answered.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 #[path = "support/cases.rs"]
 mod cases;
-mod support;
+use steadfast_harness as support;
 
 use std::os::unix::fs::symlink;
 use std::path::Path;

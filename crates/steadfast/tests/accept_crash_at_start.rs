@@ -1,6 +1,6 @@
 //! A program that ends at once, for a minute: few starts, few lines, hardly any work, and the site comes back.
 
-mod support;
+use steadfast_harness as support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

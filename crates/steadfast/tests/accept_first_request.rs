@@ -1,6 +1,6 @@
 //! A program that is ready and dies on its first request, under 50 requests a second: few starts, few lines, no spin.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::{Duration, Instant};
 

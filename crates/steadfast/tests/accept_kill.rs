@@ -5,7 +5,7 @@
 
 #[path = "support/cases.rs"]
 mod cases;
-mod support;
+use steadfast_harness as support;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The supervisor is killed: no worker stays behind, whatever it was doing, and the next supervisor can start.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::Duration;
 

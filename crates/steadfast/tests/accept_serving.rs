@@ -1,6 +1,6 @@
 //! Unmodified FastCGI programs behind Debian's nginx in direct mode: FCGI.pm, libfcgi, php-cgi at full load, gitweb.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};

@@ -1,7 +1,7 @@
 //! Stopping, with programs as they come: requests in flight are answered, the deaf are killed, nothing is left behind;
 //! and a TERM by hand to one worker makes it leave after its request and be replaced.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::time::{Duration, Instant};

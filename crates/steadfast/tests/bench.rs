@@ -1,6 +1,6 @@
 //! `steadfast bench` against real servers, and every kind of failure that it counts.
 
-mod support;
+use steadfast_harness as support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

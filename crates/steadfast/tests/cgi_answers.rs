@@ -1,6 +1,6 @@
 //! `steadfast cgi`: what a script is given, what it may answer, and what is answered in its place.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;

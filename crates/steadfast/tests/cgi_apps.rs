@@ -1,7 +1,7 @@
 //! Real CGI programs, unchanged, behind nginx and `steadfast cgi`: gitweb, cgit, and git itself, cloned from and pushed to; in
 //! queue mode, in direct mode, and under spawn-fcgi.
 
-mod support;
+use steadfast_harness as support;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

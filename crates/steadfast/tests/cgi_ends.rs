@@ -1,7 +1,7 @@
 //! `steadfast cgi`: scripts that hang, fork, die, and whose client or worker leaves. Nothing is left behind, and nobody else
 //! waits.
 
-mod support;
+use steadfast_harness as support;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! `steadfast config`: what it prints is a configuration, `--diff` finds what a reload would change, `--schema` holds for what
 //! `check` accepts and for nothing else that is often mistaken.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -3,7 +3,7 @@
 //!
 //!     apt-get install --no-install-recommends rt5-fcgi rt5-db-sqlite sympa dbconfig-sqlite3 sqlite3
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The demo does what its page says, for root and for everybody else, and leaves nothing behind.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

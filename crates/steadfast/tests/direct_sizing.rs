@@ -1,6 +1,6 @@
 //! A direct pool grows as fast as visitors come, shrinks without losing one, and asks the kernel for nothing while it is quiet.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};

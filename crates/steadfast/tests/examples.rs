@@ -1,6 +1,6 @@
 //! The examples do what their first lines say.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::{Path, PathBuf};

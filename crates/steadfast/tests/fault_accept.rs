@@ -4,7 +4,7 @@
 //! worker does to the socket it does to all. In queue mode each has a private one, and who accepts is the front: cases
 //! that a private socket makes moot are tried for what is left of them.
 
-mod support;
+use steadfast_harness as support;
 
 #[path = "support/cases.rs"]
 mod cases;

@@ -1,6 +1,6 @@
 //! Faults 87 and 98, and bad input from a worker's link: what speaks to the supervisor, and what escapes from it.
 
-mod support;
+use steadfast_harness as support;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,6 @@
 //! Faults at the end of workers: codes, signals, core dumps, memory, zombies, and what not even SIGKILL removes.
 
-mod support;
+use steadfast_harness as support;
 #[path = "support/cases.rs"]
 #[macro_use]
 mod cases;

@@ -4,7 +4,7 @@
 //! it is seen that the workers are fine, that the site keeps answering (S), and that neither the supervisor nor the
 //! front spins or floods the log (B).
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::{Duration, Instant};
 

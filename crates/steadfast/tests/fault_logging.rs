@@ -1,6 +1,6 @@
 //! Faults 82 to 84: nobody reads the log, a worker writes more than anybody can read, and text that means harm.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs::OpenOptions;
 use std::io::Read;

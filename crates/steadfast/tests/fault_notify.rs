@@ -1,6 +1,6 @@
 //! The faults of interface.md's service manager that need no systemd: its socket is missing, full, or read late.
 
-mod support;
+use steadfast_harness as support;
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Faults while a zygote loads its application, and after: it raises, hangs, shares what must not be shared, dies, leaks.
 
-mod support;
+use steadfast_harness as support;
 #[path = "support/cases.rs"]
 #[macro_use]
 mod cases;

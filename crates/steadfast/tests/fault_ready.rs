@@ -3,7 +3,7 @@
 
 #[path = "support/cases.rs"]
 mod cases;
-mod support;
+use steadfast_harness as support;
 
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,7 @@
 //! What direct mode cannot know of a request it does not promise: 39 is tried there too, the others need the queue.
 //! More of 32 and 38 stands in queue_blame, of 40 in queue_overload, of 35 in queue_supervision.
 
-mod support;
+use steadfast_harness as support;
 
 #[path = "support/cases.rs"]
 mod cases;

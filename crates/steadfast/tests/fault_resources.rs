@@ -3,7 +3,7 @@
 //! What needs a controller of control groups uses those of the first kind where they are mounted (memory, cpu), and
 //! says so where they are not.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! Faults of signals: storms, races between them, standing still, pipes without readers, and what was inherited.
 
-mod support;
+use steadfast_harness as support;
 #[path = "support/cases.rs"]
 #[macro_use]
 mod cases;

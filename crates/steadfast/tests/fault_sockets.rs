@@ -1,6 +1,6 @@
 //! Faults 65 to 69: listening sockets whose file is stale, taken, shared, removed or impossible.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -1,6 +1,6 @@
 //! Faults of starting workers: the machine refuses, the program is not there, the child hangs, pids come again.
 
-mod support;
+use steadfast_harness as support;
 #[path = "support/cases.rs"]
 #[macro_use]
 mod cases;

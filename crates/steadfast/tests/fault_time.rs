@@ -3,7 +3,7 @@
 //! The machine's own clock is never set: libfaketime shows the supervisor another wall, time namespaces another age of
 //! the machine.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::Path;

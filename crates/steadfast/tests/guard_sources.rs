@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-mod support;
+use steadfast_harness as support;
 
 use support::conditions::is_within;
 use support::daemon::STEADFAST;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-mod support;
+use steadfast_harness as support;
 
 use support::booted::Booted;
 use support::daemon::STEADFAST;

@@ -1,6 +1,6 @@
 //! The harness itself, tried on its own programs without a supervisor: a failure here is not steadfast's.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::net::TcpListener;
@@ -45,6 +45,12 @@ fn start(scene: &Scene, command: &[String], environment: &[(&str, &str)]) -> Wor
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// The harness is a crate of its own, and finds it by where cargo builds.
+#[test]
+fn the_binary_under_test_is_the_one_that_cargo_has_built_for_this_test() {
+    assert_eq!(support::daemon::STEADFAST, env!("CARGO_BIN_EXE_steadfast"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The web servers of the harness and the queue's worker in its three languages, before there is a queue between them:
 //! a failure here is not the front's.
 
-mod support;
+use steadfast_harness as support;
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! What `steadfast import` makes of Debian's files passes `check`, and serves: munin, iipsrv, bosixnet and php-fpm's pool as they are
 //! installed, rt5 and sympa with their programs and users played by ours (debian_apps.rs has them as they are).
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! `steadfast init`: what it writes is accepted as it is, and serves.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::process::Command;

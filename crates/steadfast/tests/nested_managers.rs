@@ -1,6 +1,6 @@
 //! Programs that start workers of their own without being asked: noticed, and named with the remedy.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::process::Command;

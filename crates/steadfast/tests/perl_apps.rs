@@ -1,7 +1,7 @@
 //! Applications that know another manager, or none, run with the Perl module in its place: gitweb, a PSGI application of
 //! Debian's, and a plain CGI script.
 
-mod support;
+use steadfast_harness as support;
 
 use std::path::Path;
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! Starting a worker costs a fork and not a boot: a Perl application of thirty megabytes, killed again and again.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::{Duration, Instant};
 

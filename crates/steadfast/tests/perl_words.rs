@@ -1,6 +1,6 @@
 //! What a Perl worker says of its own end, on FCGI::ProcManager::Steadfast: it cannot go on, or its generation is broken.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! `steadfast ping` against real servers: libfcgi, FCGI.pm, php-cgi, nginx, steadfast's own pools, and broken ones.
 
-mod support;
+use steadfast_harness as support;
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;

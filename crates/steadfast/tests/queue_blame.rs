@@ -1,6 +1,6 @@
 //! One request that kills its workers is kept away from them, and nobody else pays for it.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::Duration;
 

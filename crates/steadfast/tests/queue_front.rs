@@ -1,7 +1,7 @@
 //! The front is killed under load, again and again: nobody is refused, nothing runs twice, and whoever is busy for the
 //! dead front is left alone.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeMap;
 use std::fs;

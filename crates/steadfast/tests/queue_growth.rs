@@ -1,6 +1,6 @@
 //! A pool grows as fast as visitors come, and shrinks without losing one.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Queue mode over `http://` without a web server, asked by curl and byte for byte.
 
-mod support;
+use steadfast_harness as support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

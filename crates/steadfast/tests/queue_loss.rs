@@ -1,6 +1,6 @@
 //! Nothing is lost: workers die by the dozen under load, and visitors do not notice; what must not run twice never does.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeMap;
 use std::fs;

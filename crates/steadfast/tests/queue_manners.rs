@@ -1,6 +1,6 @@
 //! Visitors of every kind of manners at once: the good ones get their answers, and of the others nothing is left over.
 
-mod support;
+use steadfast_harness as support;
 
 use std::io;
 use std::net::SocketAddr;

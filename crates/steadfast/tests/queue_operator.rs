@@ -1,6 +1,6 @@
 //! What an operator does to a pool under load, and what workers do of their own: visitors do not notice any of it.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Ten times what the workers can do: they work on as fast as ever, and everybody else is told at once.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! Queue mode behind Debian's web servers, each with three kinds of unmodified workers: what a site does, it does.
 
-mod support;
+use steadfast_harness as support;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Slow and large visitors: they hold no worker, block nobody and cost the front no memory.
 
-mod support;
+use steadfast_harness as support;
 
 use std::io::Write;
 use std::net::SocketAddr;

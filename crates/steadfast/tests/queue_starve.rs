@@ -1,6 +1,6 @@
 //! Idle kept connections hold no worker: with 200 of them and four workers, whoever comes next is answered at once.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! Queue mode from the supervisor's side, with the real front: its deaths, its workers, the operator's words.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,6 @@
 //! Hollow workers: they start, they accept, and what they answer is wrong. With a verify request nobody ever sees one.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! A deploy of broken code is invisible to visitors: each kind of broken release, with a zygote and without.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Reloads under load: a thousand visitors a second through nginx notice none of ten.
 
-mod support;
+use steadfast_harness as support;
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! How workers leave: no request in hand is lost, whoever ignores TERM is killed at the deadline, nothing stays.
 
-mod support;
+use steadfast_harness as support;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! Workers made with the worker library, as steadfast runs them: executed, and forked by a zygote.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Starman and Starlet as they are in Debian, in direct mode, with their socket passed as Server::Starter does.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeSet;
 use std::fs;

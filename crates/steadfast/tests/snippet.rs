@@ -1,6 +1,6 @@
 //! What `steadfast snippet` prints works in Debian's web servers as it is.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};

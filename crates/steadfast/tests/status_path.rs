@@ -1,6 +1,6 @@
 //! The status path, beside the real php-fpm: the same questions, the same keys.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! The control groups under a real systemd: one for each worker and zygote, whatever it starts ends with it, and what the
 //! group knows of its end is believed.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::PathBuf;

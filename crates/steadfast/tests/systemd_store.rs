@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout)] // Figures for whoever looks.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The supervisor as a unit of a real systemd, with the unit files of examples/systemd as they are.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Direct mode with a verify request: one worker of each generation is tried before anybody meets the others.
 
-mod support;
+use steadfast_harness as support;
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The worker library behind Debian's web servers, without steadfast between: what a site does, it does.
 
-mod support;
+use steadfast_harness as support;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -1,6 +1,6 @@
 //! The worker library against what Go's net/http/fcgi is tested with (src/net/http/fcgi/fcgi_test.go, Go 1.19).
 
-mod support;
+use steadfast_harness as support;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

@@ -3,9 +3,6 @@
 //! Everything waits for an event with a deadline, and every deadline fails the test. What a test starts is ended by
 //! its own pid when the test ends.
 
-// Each test program uses a part of it.
-#![allow(dead_code, unreachable_pub)]
-
 pub mod apps;
 pub mod asleep;
 pub mod behaviours;

@@ -49,7 +49,7 @@ pub struct Web {
 
 #[derive(Debug)]
 enum Running {
-    Nginx(Nginx),
+    Nginx(#[expect(dead_code, reason = "it is stopped when this is dropped")] Nginx),
     Other(Child),
 }
 

@@ -140,7 +140,7 @@ fn path(name: &str) -> String {
 fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../steadfast/tests/apps");
         let mut hasher = DefaultHasher::new();
         for name in FILES {
             let text = fs::read(sources.join(name)).expect("the sources of the test programs are there");

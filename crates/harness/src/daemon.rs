@@ -16,7 +16,7 @@ use super::proc;
 use super::scene::Scene;
 
 /// The binary under test.
-pub const STEADFAST: &str = env!("CARGO_BIN_EXE_steadfast");
+pub const STEADFAST: &str = env!("STEADFAST");
 
 /// The user of workers when tests run as root.
 pub const USER: &str = "www-data";

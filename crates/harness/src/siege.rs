@@ -16,7 +16,7 @@ const CALM: Duration = Duration::from_millis(25);
 /// Compiles tests/apps/NAME.c into a library that every user may preload.
 #[must_use]
 pub fn library(scene: &Scene, name: &str) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/apps/{name}.c"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../steadfast/tests/apps/{name}.c"));
     let made = scene.join(&format!("{name}.so"));
     let output = Command::new("cc")
         .args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"])

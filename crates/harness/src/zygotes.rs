@@ -172,7 +172,7 @@ impl Default for Site {
 /// The program's text as that of a release.
 #[must_use]
 pub fn program(release: &str) -> String {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/zygote.py");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../steadfast/tests/apps/zygote.py");
     let text = fs::read_to_string(source).expect("the sources of the test programs are there");
     let own = "RELEASE = \"1\"";
     assert!(text.contains(own), "the program does not say its release");

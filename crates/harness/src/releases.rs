@@ -33,7 +33,7 @@ impl<'a> Releases<'a> {
 
     /// A release that goes wrong in this way (see apps/site.fcgi); `good` is a good one.
     pub fn make(&self, name: &str, way: &str) {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/site.fcgi");
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../steadfast/tests/apps/site.fcgi");
         let mut text = fs::read_to_string(program).expect("the site's program is there");
         if way == "no-compile" {
             text.push_str("\nsub unfinished {\n");
