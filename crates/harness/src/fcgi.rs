@@ -461,11 +461,11 @@ impl Load {
                 let (address, request) = (address.clone(), request.clone());
                 let thread = std::thread::spawn(move || {
                     let mut report = LoadReport::default();
-                    // The pause between two requests is the wait for the order to stop.
-                    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+                    // Each sends one, however soon it is stopped; the pause between two is the wait for the order to stop.
+                    loop {
                         report.note(request.send(&address));
+                        let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) else { break report };
                     }
-                    report
                 });
                 (stop, thread)
             })

@@ -166,7 +166,7 @@ fn a_stall_is_felt_by_all_who_would_have_come_meanwhile() {
 }
 
 #[test]
-fn a_rate_is_kept_and_what_could_not_be_sent_is_counted() {
+fn alone_a_rate_is_kept_and_what_could_not_be_sent_is_counted() {
     let scene = Scene::new();
     let worker = Standalone::unix(&scene, "c", &[apps::worker()]);
     let (document, _) = bench(&[worker.address(), "/", "--rate", "500", "-d", "1s", "-c", "8"]);

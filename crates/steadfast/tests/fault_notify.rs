@@ -90,6 +90,8 @@ fn a_supervisor_that_stands_still_feeds_no_watchdog() {
     daemon.signal(Signal::CONT);
     assert!(is_within(SOON, || count() > 0));
     assert_eq!(daemon.stop(), 0);
+    // What this one has said to its end is read away.
+    let _said = read(&manager);
     // Meant for another process, it is not ours to feed.
     let other = start(&scene, &path, &["WATCHDOG_USEC=200000", "WATCHDOG_PID=1"]);
     let mut daemon = other;

@@ -121,3 +121,5 @@ while (!$leave) {
     $request->Finish;
     $action->($query) if $action;
 }
+# As above: the TERM that follows an order to drain would meet an interpreter without handlers.
+POSIX::_exit(0);
