@@ -1,5 +1,8 @@
 //! Writes corpora to start from: valid conversations, made by the encoder. The first byte of each is the cut.
 
+// Whatever is built for the fuzzer calls its runtime.
+use libfuzzer_sys as _;
+
 use std::fs;
 use std::path::Path;
 
