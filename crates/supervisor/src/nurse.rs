@@ -39,8 +39,8 @@ use crate::workers::Worker;
 const BLIND: Duration = Duration::from_secs(1);
 /// So long a manager is looked at in any case: between a death and a birth it seems to be whole.
 const ACQUAINTANCE: Duration = Duration::from_secs(1);
-/// Between two looks in that time: whoever cycles is seen soon.
-const NEW: Duration = Duration::from_millis(16);
+/// Between two looks until then, and as long as it is not ready: in 64 ms five workers that die as they load are started anew thirty times.
+const NEW: Duration = Duration::from_millis(4);
 /// So often in a row it is believed of one that nobody has seen ready that it has served.
 const BELIEVED_MAX: u32 = 3;
 /// Between two looks at a manager that is to stand still, or to start somebody.
@@ -154,12 +154,7 @@ fn look_at_free(shell: &mut Shell, id: WorkerId) {
     let is_known = ready.is_some_and(|ready| now.since(ready.max(nursery.begun)) >= ACQUAINTANCE);
     let looks = nursery.looks;
     if !(nursery.are_all_ready() && (is_whole || is_over) && is_known) {
-        let wait = match (ready, is_known) {
-            (None, _) => interval(looks),
-            (Some(_), false) => interval(looks).min(NEW),
-            (Some(_), true) => pace(looks),
-        };
-        again(shell, id, wait);
+        again(shell, id, if is_known { pace(looks) } else { interval(looks).min(NEW) });
     }
 }
 
