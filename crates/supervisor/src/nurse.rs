@@ -7,9 +7,9 @@
 //!
 //! *Free*: it does as it likes. When two of its workers in a row have died without having been seen ready, it is stopped.
 //! *Judged*: it stands still, starts nobody and reaps nobody. Whoever lives and is not ready yet has the time of
-//! `ready-timeout`; who becomes ready acquits the manager, and so does one that ended with 0 and had written something: under
-//! full load a short life is hardly seen. (The next time it takes twice as many deaths.) One that died otherwise is told the
-//! policy. *Resting*: it stands still until the policy lets it go on. *Trying*: it goes on until it has started one worker
+//! `ready-timeout`; who becomes ready acquits the manager. (The next time it takes twice as many deaths.) One that ended with 0
+//! and had written something may have served, for under full load a short life is hardly seen: then the next one is judged, three
+//! times in a row. One that died otherwise is told the policy. *Resting*: it stands still until the policy lets it go on. *Trying*: it goes on until it has started one worker
 //! (`first_fork.rs`; looks, where it may not be traced), and that one is judged; or for a minute, when it starts nobody.
 
 use std::collections::BTreeSet;
@@ -278,8 +278,15 @@ fn judge(shell: &mut Shell, id: WorkerId) {
     }
     take_in(shell, id);
     let dead = newly_dead(shell, id, manager);
-    if see_who_is_ready(shell, id) || is_believed(shell, id, &dead) {
+    if see_who_is_ready(shell, id) {
         return acquit(shell, id);
+    }
+    if is_believed(shell, id, &dead) {
+        // Whoever comes next is looked at alone.
+        if let Some(nursery) = nursery(shell, id) {
+            nursery.judged.extend(dead);
+        }
+        return try_one(shell, id);
     }
     let (now, timeout) = (shell.now, ready_timeout(shell, id));
     let Some(nursery) = nursery(shell, id) else { return };
