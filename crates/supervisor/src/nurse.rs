@@ -39,6 +39,8 @@ use crate::workers::Worker;
 const BLIND: Duration = Duration::from_secs(1);
 /// So long a manager is looked at in any case: between a death and a birth it seems to be whole.
 const ACQUAINTANCE: Duration = Duration::from_secs(1);
+/// So long after a death it is looked each millisecond: some live no longer, and whom no look has met is not known to have died.
+const MOURNING: Duration = Duration::from_millis(250);
 /// Between two looks until then, and as long as it is not ready: in 64 ms five workers that die as they load are started anew thirty times.
 const NEW: Duration = Duration::from_millis(4);
 /// So often in a row it is believed of one that nobody has seen ready that it has served.
@@ -154,7 +156,12 @@ fn look_at_free(shell: &mut Shell, id: WorkerId) {
     let is_known = ready.is_some_and(|ready| now.since(ready.max(nursery.begun)) >= ACQUAINTANCE);
     let looks = nursery.looks;
     if !(nursery.are_all_ready() && (is_whole || is_over) && is_known) {
-        again(shell, id, if is_known { pace(looks) } else { interval(looks).min(NEW) });
+        let wait = match is_known {
+            _ if nursery.bereaved.is_some_and(|at| now.since(at) < MOURNING) => SOON,
+            true => pace(looks),
+            false => interval(looks).min(NEW),
+        };
+        again(shell, id, wait);
     }
 }
 
