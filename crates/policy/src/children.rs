@@ -70,10 +70,12 @@ impl Pool {
         }
     }
 
-    /// Whether a manager of the serving generation stands still, or has been let go on and not shown yet what for.
-    pub(crate) fn has_resting(&self) -> bool {
+    /// Whether a manager of the serving generation stands still, or has been let go on and not shown yet what for: then not all
+    /// is well.
+    pub(crate) fn has_resting(&self, turn: &Turn<'_>) -> bool {
         let rests = |worker: &Worker| worker.rest != Rest::No && worker.state.is_ready();
-        self.workers.values().any(|worker| worker.place.generation == self.serving && rests(worker))
+        let mut serving = self.workers.values().filter(|worker| worker.place.generation == self.serving);
+        turn.hold(Rule::RestingNotWell) && serving.any(rests)
     }
 
     /// None of its own workers lives.

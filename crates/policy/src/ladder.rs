@@ -337,7 +337,7 @@ impl Pool {
             return match self.first_pending() {
                 // It was on its way when the breaker opened: then it is the trial.
                 Some(canary) => self.breaker = Breaker::Trial { canary, passes: None, wait, reason },
-                None if self.has_resting() && turn.hold(Rule::RestingNotWell) => {
+                None if self.has_resting(turn) => {
                     let wait = next_wait(turn, wait);
                     self.breaker = Breaker::Open { until: turn.now.after(wait), wait, reason };
                 }
@@ -365,7 +365,7 @@ impl Pool {
         };
         let wait = if unserved { next_wait(turn, wait) } else { WAIT_FIRST };
         let quiet = self.generations.get(&self.serving).is_none_or(|g| g.noted.backoff.is_quiet(turn.now, PROBATION));
-        if quiet && !(self.has_resting() && turn.hold(Rule::RestingNotWell)) {
+        if quiet && !self.has_resting(turn) {
             // Whatever was started has lasted as long as a trial.
             self.breaker = Breaker::Refilling { batch: 1, left: 1, wait, reason };
             return;

@@ -1,6 +1,9 @@
 //! What /proc says of a process and of those whom it has started.
 
 use std::fs;
+use std::os::fd::OwnedFd;
+
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::children::Pid;
 
@@ -17,6 +20,16 @@ pub(crate) fn state(pid: u32) -> Option<char> {
 pub(crate) fn has_executed(pid: u32) -> Option<bool> {
     let flags: u64 = stat(pid)?.split(' ').nth(6)?.parse().ok()?;
     Some(flags & PF_FORKNOEXEC == 0)
+}
+
+/// Whether it has ended as a worker of whoever has forked it: it runs nothing else. What it ran is told for good of the dead only.
+pub(crate) fn is_dead_worker(pid: u32) -> bool {
+    state(pid) == Some('Z') && has_executed(pid) == Some(false)
+}
+
+/// By which its end is heard.
+pub(crate) fn pidfd(pid: u32) -> Option<OwnedFd> {
+    pidfd_open(Pid::told(pid)?.raw(), PidfdFlags::empty()).ok()
 }
 
 /// How a process ended that nobody has reaped yet.

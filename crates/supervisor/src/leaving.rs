@@ -150,9 +150,9 @@ pub(crate) fn terminate(shell: &mut Shell, id: WorkerId) {
 
 /// Whether it has workers of its own that it lets finish. A trial serves nobody, and needs no time.
 fn is_manager(shell: &mut Shell, id: WorkerId) -> bool {
-    let Some(worker) = shell.workers.get(id).filter(|worker| worker.trial.is_none()) else { return false };
-    let pool = shell.pools.get(worker.pool);
-    pool.is_some_and(|pool| pool.has_managers(worker.generation)) && shell.procfs.catches_quit(worker.pid) == Some(true)
+    let is_meant = shell.is_manager(id);
+    let Some(worker) = shell.workers.get(id).filter(|worker| is_meant && worker.trial.is_none()) else { return false };
+    shell.procfs.catches_quit(worker.pid) == Some(true)
 }
 
 /// SIGKILL to the worker and its process group, and to all in its control group. The worker is unreaped, so its pid and its

@@ -17,13 +17,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Signal, kill_process};
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 
 use crate::asking;
 use crate::children::{Kill, Pid, signal};
-use crate::family::{self, Ended, children, has_executed, state, workers};
+use crate::family::{self, Ended, children, state, workers};
 use crate::idleness::{Seen, idle_files, is_standing, open_files};
 use crate::links;
 use crate::nursery::has_ended;
@@ -78,11 +78,9 @@ pub(crate) enum Brood {
 /// Whom a manager has started; `None` where the kernel does not tell, or it is gone.
 pub(crate) fn brood(manager: Pid) -> Option<Brood> {
     let workers = workers(manager)?;
-    // It may have executed another program since, and ended: of the dead that is told for good.
-    let is_dead = |child: &u32| state(*child) == Some('Z') && has_executed(*child) == Some(false);
     Some(match workers.len() {
         0 => Brood::None,
-        gone if workers.iter().all(is_dead) => Brood::Dead(gone),
+        gone if workers.iter().all(|worker| family::is_dead_worker(*worker)) => Brood::Dead(gone),
         _ => Brood::Living,
     })
 }
@@ -147,17 +145,23 @@ fn let_go(shell: &mut Shell, id: WorkerId) {
 
 /// Their deaths are heard from now on; the dead are told at once. Their manager, which stands still, reaps none of them.
 fn hear(shell: &mut Shell, id: WorkerId, workers: &[u32]) {
-    let open = |child: &u32| pidfd_open(Pid::told(*child)?.raw(), PidfdFlags::empty()).ok();
-    let brood: Vec<OwnedFd> = workers.iter().filter_map(open).collect();
+    let brood: Vec<OwnedFd> = workers.iter().filter_map(|worker| family::pidfd(*worker)).collect();
     for child in &brood {
-        if let Err(error) = shell.poller.add(child, Token::Nest(id), Interest::Read) {
-            let error = std::io::Error::from(error);
-            shell.warn(format!("cannot watch a worker that a trial worker has started: {error}"));
-        }
+        hear_end(shell, id, child);
     }
     if let Some(worker) = shell.workers.get_mut(id) {
         worker.brood = brood;
     }
+}
+
+/// The end of one whom this manager has started is heard from now on, if there is room for it.
+pub(crate) fn hear_end(shell: &mut Shell, id: WorkerId, pidfd: &OwnedFd) -> bool {
+    let heard = shell.poller.add(pidfd, Token::Nest(id), Interest::Read);
+    if let Err(error) = heard {
+        let error = std::io::Error::from(error);
+        shell.warn(format!("cannot watch a worker that a manager has started: {error}"));
+    }
+    heard.is_ok()
 }
 
 /// One of them has died, or more.

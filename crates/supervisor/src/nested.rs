@@ -63,8 +63,7 @@ pub(crate) fn answered(shell: &mut Shell, id: WorkerId, pid: u32) {
     let Some(worker) = shell.workers.get(id) else { return };
     // A front may say anything. And a program that a worker has only started (by a shell, say) is no manager's worker.
     let is_its_own = family::workers(worker.pid).is_some_and(|children| children.contains(&pid));
-    let is_meant = shell.pools.get(worker.pool).is_some_and(|pool| pool.has_managers(worker.generation));
-    if is_its_own && !is_meant {
+    if is_its_own && !shell.is_manager(id) {
         let text = format!(
             "the process {pid}, which it has started, answers in its place: it is a manager, and whom it starts is neither \
              verified nor looked after. {REMEDY}"
@@ -121,7 +120,7 @@ pub(crate) fn words(manager: Pid, sockets: &[u64], procfs: &mut Procfs) -> Optio
 /// What is said of a direct pool's worker with children of its own that nobody lets us look at.
 fn suspected(shell: &Shell, id: WorkerId) -> Option<String> {
     let worker = shell.workers.get(id).filter(|worker| worker.queued.is_none())?;
-    if shell.pools.get(worker.pool)?.has_managers(worker.generation) {
+    if shell.is_manager(id) {
         return None;
     }
     let hidden = match family::workers(worker.pid)?.into_iter().filter(|child| is_hidden(*child)).count() {

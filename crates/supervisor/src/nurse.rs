@@ -9,16 +9,17 @@
 //! *Judged*: it stands still, starts nobody and reaps nobody. Whoever lives and is not ready yet has the time of
 //! `ready-timeout`; who becomes ready acquits the manager. (The next time it takes twice as many deaths.) One that ended with 0
 //! and had written something may have served, for under full load a short life is hardly seen: then the next one is judged, three
-//! times in a row. One that died otherwise is told the policy. *Resting*: it stands still until the policy lets it go on. *Trying*: it goes on until it has started one worker
-//! (`first_fork.rs`; looks, where it may not be traced), and that one is judged; or for a minute, when it starts nobody.
+//! times in a row. One that died otherwise is told the policy. *Resting*: it stands still until the policy lets it go on.
+//! *Trying*: it goes on until it has started one worker (`first_fork.rs`; looks, where it may not be traced), and that one is
+//! judged; or for a minute, when it starts nobody.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use steadfast_policy::event::{Event as Fact, Files};
-use steadfast_policy::ids::WorkerId;
+use steadfast_policy::ids::{GenerationId, WorkerId};
 
 use crate::children::{Kill, Pid, signal};
 use crate::connections;
@@ -27,9 +28,9 @@ use crate::family;
 use crate::idleness::is_standing;
 use crate::nest;
 use crate::nursery::{Child, Nursery, SUCCESSION, Stage};
-use crate::poller::{Interest, Token};
+use crate::pools::Pool;
 use crate::procfs::Syscall;
-use crate::readiness::interval;
+use crate::readiness::{self, interval};
 use crate::shell::Shell;
 use crate::timers::Timer;
 use crate::voice::Word;
@@ -41,7 +42,8 @@ const BLIND: Duration = Duration::from_secs(1);
 const ACQUAINTANCE: Duration = Duration::from_secs(1);
 /// So long after a death it is looked each millisecond: some live no longer, and whom no look has met is not known to have died.
 const MOURNING: Duration = Duration::from_millis(250);
-/// Between two looks until then, and as long as it is not ready: in 64 ms five workers that die as they load are started anew thirty times.
+/// Between two looks until then, and as long as it is not ready: in 64 ms five workers that die as they load are started anew
+/// thirty times.
 const NEW: Duration = Duration::from_millis(4);
 /// So often in a row it is believed of one that nobody has seen ready that it has served.
 const BELIEVED_MAX: u32 = 3;
@@ -51,14 +53,9 @@ const SOON: Duration = Duration::from_millis(1);
 /// A manager has been started, or was there before us: its workers are watched from now on. One that stands still was put to
 /// rest by the image before us.
 pub(crate) fn watch(shell: &mut Shell, id: WorkerId) {
-    let Some(worker) = shell.workers.get(id).filter(|worker| worker.trial.is_none()) else { return };
-    if !shell.pools.get(worker.pool).is_some_and(|pool| pool.has_managers(worker.generation)) {
-        return;
-    }
-    let nursery = Nursery::new(shell.now);
-    if let Some(worker) = shell.workers.get_mut(id) {
-        worker.nursery = Some(Box::new(nursery));
-    }
+    let (now, is_manager) = (shell.now, shell.is_manager(id));
+    let Some(worker) = shell.workers.get_mut(id).filter(|worker| is_manager && worker.trial.is_none()) else { return };
+    worker.nursery = Some(Box::new(Nursery::new(now)));
     // Whoever can take a request by now acquits nobody.
     take_in(shell, id);
     see_who_is_ready(shell, id);
@@ -181,12 +178,8 @@ fn take_in(shell: &mut Shell, id: WorkerId) {
     nursery.bury(now);
     let known: BTreeSet<u32> = nursery.children.keys().copied().collect();
     for pid in pids.into_iter().filter(|pid| !known.contains(pid) && family::state(*pid) != Some('Z')) {
-        let Some(pidfd) = Pid::told(pid).and_then(|pid| pidfd_open(pid.raw(), PidfdFlags::empty()).ok()) else {
-            continue;
-        };
-        if let Err(error) = shell.poller.add(&pidfd, Token::Nest(id), Interest::Read) {
-            let error = std::io::Error::from(error);
-            shell.warn(format!("cannot watch a worker that a manager has started: {error}"));
+        let Some(pidfd) = family::pidfd(pid) else { continue };
+        if !nest::hear_end(shell, id, &pidfd) {
             continue;
         }
         if let Some(nursery) = self::nursery(shell, id) {
@@ -224,7 +217,17 @@ fn see_who_is_ready(shell: &mut Shell, id: WorkerId) -> bool {
     if is_news {
         (nursery.early, nursery.believed) = (0, 0);
     }
+    tell_that_it_is_ready(shell, id);
     is_news
+}
+
+/// A manager is ready when one of its workers is; whoever speaks, by its word only.
+fn tell_that_it_is_ready(shell: &mut Shell, id: WorkerId) {
+    let Some(worker) = shell.workers.get(id) else { return };
+    let is_silent = !worker.speaks && !worker.voice.is_unread();
+    if worker.ready.is_none() && is_silent && worker.nursery.as_ref().is_some_and(|nursery| nursery.living() > 0) {
+        readiness::seen(shell, id);
+    }
 }
 
 /// Whether it waits for a request; `None` where that is not to be seen: of a lock, too, behind which others may wait for one, or
@@ -238,9 +241,13 @@ fn is_waiting(pid: Pid, pidfd: BorrowedFd<'_>, syscall: Syscall) -> Option<bool>
 }
 
 fn ready_timeout(shell: &Shell, id: WorkerId) -> Duration {
-    let worker = shell.workers.get(id);
-    let pool = worker.and_then(|worker| Some((shell.pools.get(worker.pool)?, worker.generation)));
-    pool.map_or(Duration::MAX, |(pool, generation)| pool.plan_of(generation).config.ready_timeout)
+    let of = pool_and_generation(shell, id);
+    of.map_or(Duration::MAX, |(pool, generation)| pool.plan_of(generation).config.ready_timeout)
+}
+
+fn pool_and_generation(shell: &Shell, id: WorkerId) -> Option<(&Pool, GenerationId)> {
+    let worker = shell.workers.get(id)?;
+    Some((shell.pools.get(worker.pool)?, worker.generation))
 }
 
 /// It is to stand still, and what it has started is looked into.
@@ -317,8 +324,7 @@ fn judge(shell: &mut Shell, id: WorkerId) {
 /// Its workers that have died since the last judgement, as long as it has not reaped them.
 fn newly_dead(shell: &mut Shell, id: WorkerId, manager: Pid) -> Vec<u32> {
     let mut pids = family::workers(manager).unwrap_or_default();
-    // It may have executed another program between the two questions: of the dead that is told for good.
-    pids.retain(|pid| family::state(*pid) == Some('Z') && family::has_executed(*pid) == Some(false));
+    pids.retain(|pid| family::is_dead_worker(*pid));
     let Some(nursery) = nursery(shell, id) else { return Vec::new() };
     nursery.judged.retain(|pid| pids.contains(pid));
     pids.retain(|pid| !nursery.judged.contains(pid));
@@ -392,8 +398,7 @@ fn give_up(shell: &mut Shell, id: WorkerId, files: Files) {
 
 /// What it loads now: the program and the files that it is told of, as its generation has noted them, or not.
 fn files(shell: &Shell, id: WorkerId) -> Files {
-    let pool = shell.workers.get(id).and_then(|worker| Some((shell.pools.get(worker.pool)?, worker.generation)));
-    let made = pool.and_then(|(pool, generation)| pool.generations.get(&generation));
+    let made = pool_and_generation(shell, id).and_then(|(pool, generation)| pool.generations.get(&generation));
     match made.map(|made| &made.pins) {
         Some(Ok(pins)) => pins.execute(false).1,
         Some(Err(_)) | None => Files::Noted,

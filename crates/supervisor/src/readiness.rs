@@ -1,11 +1,10 @@
 //! Sees when a worker can take a request: by its word, else by its main thread waiting in the kernel, or by a request in
-//! its hands. Of a manager it is one of its workers who does so: it waits for their ends (Starlet), or in select before they have
-//! loaded (Starman). In queue mode, where each has a socket of its own: by the front's first connection, when it is accepted.
+//! its hands. Of a manager it is one of its workers who does so (`nurse.rs`): it waits for their ends (Starlet), or in select before
+//! they have loaded (Starman). In queue mode, where each has a socket of its own: by the front's first connection, when it is accepted.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, pidfd_open};
 use steadfast_policy::event::Event as Fact;
 use steadfast_policy::ids::WorkerId;
 
@@ -13,15 +12,13 @@ use crate::children::Pid;
 use crate::connections;
 use crate::evidence;
 use crate::expectation;
-use crate::family;
 use crate::front::diag::Waiting;
 use crate::nested;
-use crate::procfs::{Procfs, Syscall};
+use crate::procfs::Syscall;
 use crate::relay;
 use crate::shell::Shell;
 use crate::timers::Timer;
 use crate::voice::Speaker;
-use crate::workers::Worker;
 
 /// Where the kernel refuses to say what a process does, it is taken for ready after so long.
 const BLIND: Duration = Duration::from_secs(1);
@@ -33,9 +30,6 @@ const YOUNG_INTERVAL: Duration = Duration::from_millis(16);
 
 /// A start is seen to be over at most an eighth of its time too late: in queue mode it serves nobody before that.
 const LATE: u32 = 8;
-
-/// So many of a manager's workers are looked at: the first ones, which began first.
-const BROOD: usize = 4;
 
 /// The wait before the look number `looks`, from 0: 1, 2, 4 … 64 ms, then 64 ms each.
 pub(crate) fn interval(looks: u32) -> Duration {
@@ -69,8 +63,7 @@ pub(crate) fn connected(shell: &mut Shell, id: WorkerId) {
 
 /// A look.
 pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
-    let brood = brood(shell, id);
-    let is_manager = brood.is_some();
+    let is_manager = shell.is_manager(id);
     let Some(worker) = shell.workers.get_mut(id) else {
         return;
     };
@@ -97,7 +90,6 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
     let again = match shell.procfs.syscall(pid) {
         // It may be its hello: who speaks is ready by its word only.
         Some(_) if has_said_something => now.after(interval(0)),
-        Some(_) if brood.iter().flatten().any(|child| serves(&mut shell.procfs, *child)) => return seen(shell, id),
         // A program without workers of its own may be one that knows Server::Starter, too; a manager waits for other things.
         Some(syscall) if is_manager && !awaits_a_visitor(pid, worker.pidfd.as_fd(), syscall) => later,
         Some(syscall) if syscall.is_waiting() => {
@@ -114,23 +106,6 @@ pub(crate) fn look(shell: &mut Shell, id: WorkerId) {
         None => started.after(BLIND),
     };
     shell.timers.set(Timer::Probe(id), again);
-}
-
-/// The first of the workers that a manager has started; `None` of any other worker.
-fn brood(shell: &Shell, id: WorkerId) -> Option<Vec<Pid>> {
-    let managers =
-        |worker: &&Worker| shell.pools.get(worker.pool).is_some_and(|pool| pool.has_managers(worker.generation));
-    let manager = shell.workers.get(id).filter(managers)?;
-    let workers = family::workers(manager.pid).unwrap_or_default();
-    Some(workers.into_iter().take(BROOD).filter_map(Pid::told).collect())
-}
-
-/// Whether one that a manager has started waits for requests, or has one in hand.
-fn serves(procfs: &mut Procfs, worker: Pid) -> bool {
-    let (Some(syscall), Ok(pidfd)) = (procfs.syscall(worker), pidfd_open(worker.raw(), PidfdFlags::empty())) else {
-        return false;
-    };
-    awaits_a_visitor(worker, pidfd.as_fd(), syscall)
 }
 
 /// Whether it waits for requests and not for something else, or has one in hand.

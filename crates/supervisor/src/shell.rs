@@ -216,6 +216,12 @@ impl Shell {
         }
     }
 
+    /// Whether it is meant to be a manager, which starts workers itself.
+    pub(crate) fn is_manager(&self, id: WorkerId) -> bool {
+        let of = self.workers.get(id).and_then(|worker| Some((self.pools.get(worker.pool)?, worker.generation)));
+        of.is_some_and(|(pool, generation)| pool.has_managers(generation))
+    }
+
     /// The pool of a worker that lives.
     pub(crate) fn pool_of(&mut self, worker: WorkerId) -> Option<&mut Pool> {
         let pool = self.workers.get(worker)?.pool;
