@@ -5,6 +5,7 @@ use steadfast_harness as support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::conditions::{is_soon, is_within, tail};
-use support::daemon::{Config, Daemon, Pool, SOON, steadfast};
+use support::daemon::{Config, Daemon, Line, Pool, SOON, steadfast};
 use support::http::Ask;
 use support::loopback;
 use support::proc;
@@ -55,8 +56,12 @@ fn noted(scene: &Scene, address: SocketAddr, command: &str) -> Pool {
         starts.display(),
     );
     let program = scene.program("manager", &text);
-    let words = [program.to_str().expect("text"), "--workers", "5", "site.psgi"];
-    Pool::new("site", &words)
+    managed(&[program.to_str().expect("text"), "--workers", "5", "site.psgi"], address)
+}
+
+/// One manager that listens there.
+fn managed(command: &[&str], address: SocketAddr) -> Pool {
+    Pool::new("site", command)
         .listen(&format!("http://{address}"))
         .workers("1")
         .key("pass", "\"server-starter\"")
@@ -385,6 +390,22 @@ fn starts(scene: &Scene) -> usize {
     fs::read_to_string(scene.join("starts")).expect("it is there").matches("worker").count()
 }
 
+/// So many starts have been noted, and not more.
+fn few_starts(scene: &Scene, daemon: &mut Daemon, bounds: RangeInclusive<usize>) -> usize {
+    let begun = starts(scene);
+    assert!(bounds.contains(&begun), "{begun} starts\n{}", tail(daemon));
+    begun
+}
+
+/// Starman with five workers of a good release, and then one is gone and there is this one; the breaker's word.
+fn bereaved(scene: &Scene, address: SocketAddr, next: &str) -> (Daemon, Line) {
+    let mut daemon = start(scene, pool(scene, address));
+    release(scene, next);
+    kill(children(&daemon)[0]);
+    let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    (daemon, opened)
+}
+
 #[test]
 fn a_manager_whose_new_workers_die_rests_while_the_others_serve() {
     let scene = Scene::new();
@@ -401,8 +422,7 @@ fn a_manager_whose_new_workers_die_rests_while_the_others_serve() {
     let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
     assert!(opened.text.contains("Can't locate object method new"), "{}", opened.text);
     // Two that made it suspected, what it had started until it stood still, and one for each failure.
-    let begun = starts(&scene);
-    assert!((3..=16).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    let begun = few_starts(&scene, &mut daemon, 3..=16);
     daemon.wait_never("another manager", Duration::from_secs(4), |line| line.name() == "worker-started");
     assert!(starts(&scene) <= begun + 1, "{begun}, then {}\n{}", starts(&scene), tail(&mut daemon));
     assert_eq!(daemon.workers("site"), manager, "{}", tail(&mut daemon));
@@ -430,8 +450,7 @@ fn a_manager_none_of_whose_workers_lives_is_replaced_and_tried_first() {
     assert!(exited.text.contains("none of them lives"), "{}", exited.text);
     let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
     assert!(opened.text.contains("died before"), "{}", opened.text);
-    let begun = starts(&scene);
-    assert!((3..=20).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    few_starts(&scene, &mut daemon, 3..=20);
     // Mended, it serves after the next trial, without anybody's word.
     release(&scene, &GOOD.replace("RELEASE", "1"));
     let serves = || Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 1");
@@ -456,8 +475,7 @@ fn a_deploy_while_the_workers_are_being_started_does_not_make_their_manager_cycl
         kill(child);
     }
     daemon.wait_event("breaker-opened", Duration::from_secs(30));
-    let begun = starts(&scene);
-    assert!((3..=24).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    few_starts(&scene, &mut daemon, 3..=24);
     release(&scene, &GOOD.replace("RELEASE", "1"));
     assert_eq!(daemon.verb(&["breaker", "site", "reset"]).code, 0);
     let serves = || Ask::get("/").send(address).is_ok_and(|page| page.text().starts_with("ok "));
@@ -498,8 +516,7 @@ fn a_manager_that_takes_the_place_of_another_does_not_cycle_before_it_is_ready()
     daemon.workers("site").into_iter().for_each(kill);
     let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
     assert!(opened.text.contains("died before"), "{}", opened.text);
-    let begun = starts(&scene);
-    assert!((3..=20).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    few_starts(&scene, &mut daemon, 3..=20);
     release(&scene, &GOOD.replace("RELEASE", "1"));
     let serves = || Ask::get("/").send(address).is_ok_and(|page| page.text() == "ok 1");
     assert!(is_soon(serves), "{}", tail(&mut daemon));
@@ -534,16 +551,12 @@ fn workers_that_recycle_themselves_are_no_reason_to_rest() {
 fn workers_that_give_up_with_a_good_exit_code_make_their_manager_rest_too() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, pool(&scene, address));
     let giving_up =
         hollow(&scene).replace("die qq(Can't locate object method new\\n)", "warn qq(no database\\n); exit 0");
     assert_ne!(giving_up, hollow(&scene));
-    release(&scene, &giving_up);
-    kill(children(&daemon)[0]);
-    let opened = daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    let (mut daemon, opened) = bereaved(&scene, address, &giving_up);
     assert!(opened.text.contains("no database"), "{}", opened.text);
-    let begun = starts(&scene);
-    assert!((3..=48).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    few_starts(&scene, &mut daemon, 3..=48);
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
 
@@ -552,14 +565,10 @@ fn workers_that_give_up_with_a_good_exit_code_make_their_manager_rest_too() {
 fn workers_that_wait_for_their_database_and_die_make_their_manager_rest_too() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, pool(&scene, address));
     let late = hollow(&scene).replace("die qq(Can't", "select undef, undef, undef, 0.1; die qq(Can't");
     assert_ne!(late, hollow(&scene));
-    release(&scene, &late);
-    kill(children(&daemon)[0]);
-    daemon.wait_event("breaker-opened", Duration::from_secs(30));
-    let begun = starts(&scene);
-    assert!((3..=16).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    let (mut daemon, _) = bereaved(&scene, address, &late);
+    few_starts(&scene, &mut daemon, 3..=16);
     assert_eq!(daemon.stop(), 0, "{}", tail(&mut daemon));
 }
 
@@ -568,10 +577,7 @@ fn workers_that_wait_for_their_database_and_die_make_their_manager_rest_too() {
 fn a_manager_that_somebody_continues_does_not_cycle() {
     let scene = Scene::new();
     let address = loopback::address();
-    let mut daemon = start(&scene, pool(&scene, address));
-    release(&scene, &hollow(&scene));
-    kill(children(&daemon)[0]);
-    daemon.wait_event("breaker-opened", Duration::from_secs(30));
+    let (mut daemon, _) = bereaved(&scene, address, &hollow(&scene));
     let manager = daemon.workers("site")[0];
     let before = starts(&scene);
     let mut sent = 0;
@@ -625,12 +631,7 @@ fn careless(scene: &Scene) -> Daemon {
     scene.write("count", "III");
     let loaded = scene.shared_file("loaded").display().to_string();
     scene.write("site.pl", &CARELESS_SITE.replace("LOADED", &loaded));
-    let pool = Pool::new("site", &[program.to_str().expect("text")])
-        .listen(&format!("http://{address}"))
-        .workers("1")
-        .key("pass", "\"server-starter\"")
-        .key("verify", "{ request = \"GET /\", expect = { body = \"ok\" } }");
-    let mut daemon = Config::new(&[pool]).start(scene);
+    let mut daemon = Config::new(&[managed(&[program.to_str().expect("text")], address)]).start(scene);
     daemon.wait_serving("site");
     assert!(is_soon(|| count_loaded(scene, &daemon) == 3), "{}", tail(&mut daemon));
     scene.write("site.pl", &hollow(scene));
@@ -644,9 +645,8 @@ fn a_manager_whose_dead_workers_vanish_rests_too() {
     let mut daemon = careless(&scene);
     kill(children(&daemon)[0]);
     daemon.wait_event("breaker-opened", Duration::from_secs(30));
-    let begun = starts(&scene);
     // As long as it is free, only those are known to have died whom a look has met alive.
-    assert!((3..=64).contains(&begun), "{begun} starts\n{}", tail(&mut daemon));
+    let begun = few_starts(&scene, &mut daemon, 3..=64);
     // A trial does not cycle either.
     let said = daemon.verb(&["reload", "--wait", "--timeout", "60s"]);
     assert_eq!(said.code, 1, "{said:?}\n{}", tail(&mut daemon));

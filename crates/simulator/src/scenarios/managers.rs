@@ -95,16 +95,20 @@ fn the_breaker_does_not_close_while_a_manager_rests(rules: Rules) -> Outcome {
     Ok(())
 }
 
-fn a_manager_without_living_workers_is_replaced_and_tried_first(rules: Rules) -> Outcome {
-    let (mut stage, manager) = managed(rules);
-    let began = stage.now;
-    child_died(&mut stage, manager, 0);
+fn is_replaced_and_tried_first(stage: &mut Stage, manager: WorkerId, began: u64) -> Outcome {
     stage.pass(5_000);
     ensure!(stage.actor(manager).is_some_and(|actor| actor.gone), "it is still there");
     let trials = stage.count(began, |order| matches!(order, Command::StartWorker { trial: true, .. }));
     ensure!(trials == 1, "{trials} trials");
     ensure!(stage.serving().len() == 1, "{} serve", stage.serving().len());
     Ok(())
+}
+
+fn a_manager_without_living_workers_is_replaced_and_tried_first(rules: Rules) -> Outcome {
+    let (mut stage, manager) = managed(rules);
+    let began = stage.now;
+    child_died(&mut stage, manager, 0);
+    is_replaced_and_tried_first(&mut stage, manager, began)
 }
 
 fn a_manager_whose_workers_die_before_it_is_ready_is_replaced_and_tried_first(rules: Rules) -> Outcome {
@@ -117,12 +121,7 @@ fn a_manager_whose_workers_die_before_it_is_ready_is_replaced_and_tried_first(ru
     stage.boot = Boot::Ready(50);
     // Whatever else it has: it is not ready, so none of them serves.
     child_died(&mut stage, next, 3);
-    stage.pass(5_000);
-    ensure!(stage.actor(next).is_some_and(|actor| actor.gone), "it is still there");
-    let trials = stage.count(began, |order| matches!(order, Command::StartWorker { trial: true, .. }));
-    ensure!(trials == 1, "{trials} trials");
-    ensure!(stage.serving().len() == 1, "{} serve", stage.serving().len());
-    Ok(())
+    is_replaced_and_tried_first(&mut stage, next, began)
 }
 
 fn a_reset_lets_a_manager_go_on_at_once(rules: Rules) -> Outcome {
